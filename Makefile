@@ -1,0 +1,129 @@
+# Everything here needs Go, make, git and a C compiler (for the race detector), and nothing else:
+# tools and the test control plane are built into bin/ from Go modules pinned in hack/.
+SHELL       := /usr/bin/env bash
+.SHELLFLAGS := -o errexit -o nounset -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+MODULE   := github.com/pcinetwork/pci-network-baseline
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+BENCH_N  ?= 1000
+DEMO     ?=
+
+# Packages that take values and return values. verify-imports keeps clients out of them.
+PURE := internal/policy internal/snapshot internal/plan internal/checks internal/render
+
+# Real API servers for tests. Whoever sets KUBEBUILDER_ASSETS brings their own, and nothing is built.
+ASSETS := $(CURDIR)/bin/k8s
+KUBEBUILDER_ASSETS := $(or $(KUBEBUILDER_ASSETS),$(ASSETS))
+export KUBEBUILDER_ASSETS
+
+CONTROLLER_GEN := bin/controller-gen
+GOLANGCI_LINT  := bin/golangci-lint
+BUDGETS        := bin/budgets
+
+##@ General
+
+.PHONY: help
+help: ## Show this help
+	@awk 'BEGIN { FS = ":.*## "; print "Usage: make TARGET" } \
+	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: clean
+clean: ## Remove what was built; the Go caches stay
+	find bin -mindepth 1 ! -name .gitignore -delete
+
+##@ Develop
+
+.PHONY: generate
+generate: $(CONTROLLER_GEN) ## Write the deepcopy functions
+	$(CONTROLLER_GEN) object:headerFile=hack/boilerplate.go.txt paths=./api/...
+
+.PHONY: manifests
+manifests: $(CONTROLLER_GEN) ## Write the CRDs and the manager's role from the markers
+	$(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=config/crd
+	$(CONTROLLER_GEN) rbac:roleName=manager paths=./controllers/... output:rbac:dir=config/rbac
+
+.PHONY: docs
+docs: ## Write the tables of docs/spec.md from the CRDs and the code
+	go run ./hack/docs
+
+.PHONY: fmt
+fmt: $(GOLANGCI_LINT) ## Format the Go files
+	$(GOLANGCI_LINT) fmt ./...
+
+.PHONY: build
+build: ## Build the manager, static, into bin/
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X $(MODULE)/internal/version.Version=$(VERSION)' \
+	  -o bin/pci-network-baseline .
+
+##@ Test
+
+.PHONY: test
+test: $(if $(filter $(ASSETS),$(KUBEBUILDER_ASSETS)),controlplane) ## Run every test, with the race detector, on a real API server
+	go test -race -timeout 30m ./...
+
+.PHONY: test-short
+test-short: ## Run the tests of the pure packages
+	go test $(PURE:%=./%/...)
+
+.PHONY: demo
+demo: controlplane build ## Start a cluster with the operator in it; DEMO=once runs the story and ends
+	go run ./hack/demo -assets $(ASSETS) $(if $(filter once,$(DEMO)),-once)
+
+.PHONY: demo-down
+demo-down: ## Stop the demo's cluster and remove its data
+	go run ./hack/demo -down
+
+.PHONY: bench
+bench: controlplane build ## Measure BENCH_N namespaces; the result is bin/bench.json
+	go run ./hack/bench -n $(BENCH_N) -out bin/bench.json
+
+.PHONY: controlplane
+controlplane: ## Build etcd, the Kubernetes control plane and kubectl into bin/k8s
+	hack/controlplane/build.sh bin/k8s
+
+##@ Gates
+
+.PHONY: ci
+ci: ## Run what continuous integration runs
+	.ci/run
+
+.PHONY: lint
+lint: $(GOLANGCI_LINT) ## Run the linters
+	$(GOLANGCI_LINT) run ./...
+	cd hack/tools && ../../$(GOLANGCI_LINT) run ./budgets/...
+
+.PHONY: verify
+verify: verify-generated verify-imports verify-budgets verify-gates ## Run every gate but the linters and tests
+
+.PHONY: verify-generated
+verify-generated: $(CONTROLLER_GEN) ## Regenerate: nothing may change, and nothing may be uncommitted
+	hack/verify-generated.sh
+
+.PHONY: verify-imports
+verify-imports: ## Keep Kubernetes clients out of the pure packages
+	hack/verify-imports.sh $(PURE)
+
+.PHONY: verify-budgets
+verify-budgets: $(BUDGETS) ## Check lengths, parameter counts and log messages
+	hack/verify-budgets.sh
+
+.PHONY: verify-gates
+verify-gates: $(BUDGETS) $(CONTROLLER_GEN) $(GOLANGCI_LINT) ## Plant a fault for each gate and see it turn red
+	hack/verify-gates.sh
+
+# Tools are rebuilt only when their own sources or pins change.
+TOOLS_MOD := hack/tools/go.mod hack/tools/go.sum
+
+$(GOLANGCI_LINT): hack/tools/golangci-lint/main.go $(TOOLS_MOD)
+	@echo "building golangci-lint; with a cold build cache about 5 minutes on two cores"
+	cd hack/tools && go build -o $(CURDIR)/$@ ./golangci-lint
+
+$(CONTROLLER_GEN): $(TOOLS_MOD)
+	cd hack/tools && go build -o $(CURDIR)/$@ sigs.k8s.io/controller-tools/cmd/controller-gen
+
+$(BUDGETS): hack/tools/budgets/main.go $(TOOLS_MOD)
+	cd hack/tools && go build -o $(CURDIR)/$@ ./budgets

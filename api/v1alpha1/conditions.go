@@ -1,0 +1,121 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+// The condition types. Unless said otherwise True is good, every type is present from the first visit (Unknown until
+// it was looked at), and Unknown never counts as True.
+const (
+	// ConditionReady: every namespace in scope has its policies in place as of this generation, and nothing known
+	// contradicts that they are enforced. On a NamespaceCoverage: the same for that namespace.
+	ConditionReady = "Ready"
+
+	// ConditionReconciling is present, and True, only while the operator is working towards Ready (kstatus).
+	ConditionReconciling = "Reconciling"
+
+	// ConditionStalled is present, and True, only when a human has to act before Ready can come (kstatus).
+	ConditionStalled = "Stalled"
+
+	// ConditionDefaultDenyInPlace (4.1): the deny and every allowance exist and match, in every namespace in scope.
+	ConditionDefaultDenyInPlace = "DefaultDenyInPlace"
+
+	// ConditionDefaultDenyEffective (4.1): no other NetworkPolicy undoes the deny. Pods that no policy can cover are listed
+	// in the NamespaceCoverage.
+	ConditionDefaultDenyEffective = "DefaultDenyEffective"
+
+	// ConditionContested is abnormal when True: somebody else keeps changing our objects.
+	ConditionContested = "Contested"
+
+	// ConditionExemptionsCurrent (PCI DSS 1.2.5): no exemption has expired.
+	ConditionExemptionsCurrent = "ExemptionsCurrent"
+
+	// ConditionReviewCurrent (PCI DSS 1.2.7): the baseline was reviewed in the last 180 days.
+	ConditionReviewCurrent = "ReviewCurrent"
+
+	// ConditionPolicyEngineSupported (4.1): the cluster's policy engine enforces what the operator writes.
+	ConditionPolicyEngineSupported = "PolicyEngineSupported"
+
+	// ConditionEnforcementProven (4.1): packets have shown that nodes drop denied traffic.
+	ConditionEnforcementProven = "EnforcementProven"
+
+	// ConditionManagementAccessRestricted (4.2): an allow-list protects the management interfaces.
+	ConditionManagementAccessRestricted = "ManagementAccessRestricted"
+
+	// ConditionManagementTrafficEncrypted (4.3): management traffic is encrypted with keys that rotate.
+	ConditionManagementTrafficEncrypted = "ManagementTrafficEncrypted"
+
+	// ConditionCompliant: all of the requirement conditions are True. It is evidence for an assessor, not a verdict
+	// under PCI DSS.
+	ConditionCompliant = "Compliant"
+)
+
+// The reasons of conditions.
+const (
+	// ReasonProgressing: namespaces are being worked on.
+	ReasonProgressing = "Progressing"
+	// ReasonAllNamespacesProtected: every namespace in scope has its policies.
+	ReasonAllNamespacesProtected = "AllNamespacesProtected"
+	// ReasonNamespaceProtected: the namespace has its policies.
+	ReasonNamespaceProtected = "NamespaceProtected"
+	// ReasonNoNamespaceSelected: the baseline selects no namespace, so it protects nothing.
+	ReasonNoNamespaceSelected = "NoNamespaceSelected"
+	// ReasonAuditMode: enforcement is Audit, so the operator writes and repairs nothing.
+	ReasonAuditMode = "AuditMode"
+	// ReasonExempt: an exemption takes the namespace out of scope.
+	ReasonExempt = "Exempt"
+	// ReasonPoliciesMissing: a deny or allowance is missing or differs from what it should be.
+	ReasonPoliciesMissing = "PoliciesMissing"
+	// ReasonDNSNotFound: no cluster DNS was found, so the DNS allowance was not written.
+	ReasonDNSNotFound = "DNSNotFound"
+	// ReasonAPIServerNotFound: the endpoints of the API server are unknown, so their allowance was not written.
+	ReasonAPIServerNotFound = "APIServerNotFound"
+	// ReasonNameCollision: somebody else's object has the name of one of our policies; it is not overwritten, and the
+	// policy is written under a second name.
+	ReasonNameCollision = "NameCollision"
+	// ReasonForbidden: the API server does not permit the operator to write a policy.
+	ReasonForbidden = "Forbidden"
+	// ReasonQuotaExceeded: a ResourceQuota leaves no room for a policy.
+	ReasonQuotaExceeded = "QuotaExceeded"
+	// ReasonAdmissionRefused: an admission policy or webhook refuses a policy.
+	ReasonAdmissionRefused = "AdmissionRefused"
+	// ReasonWriteFailed: a policy could not be written for another reason; the operator tries again.
+	ReasonWriteFailed = "WriteFailed"
+	// ReasonDirectionNotDenied: spec.directions leaves a direction open.
+	ReasonDirectionNotDenied = "DirectionNotDenied"
+	// ReasonPolicyWidens: a policy of somebody else undoes the deny for some pods.
+	ReasonPolicyWidens = "PolicyWidens"
+	// ReasonNothingWidens: no other NetworkPolicy undoes the deny.
+	ReasonNothingWidens = "NothingWidens"
+	// ReasonRepeatedChanges: somebody changed our policies again and again within a minute.
+	ReasonRepeatedChanges = "RepeatedChanges"
+	// ReasonUncontested: nobody keeps changing our policies.
+	ReasonUncontested = "Uncontested"
+	// ReasonNoExemptions: there is no exemption.
+	ReasonNoExemptions = "NoExemptions"
+	// ReasonExemptionsValid: no exemption has expired or is about to.
+	ReasonExemptionsValid = "ExemptionsValid"
+	// ReasonExemptionExpiring: an exemption expires within 14 days.
+	ReasonExemptionExpiring = "ExemptionExpiring"
+	// ReasonExemptionExpired: an exemption has expired; its namespaces are denied again.
+	ReasonExemptionExpired = "ExemptionExpired"
+	// ReasonNeverReviewed: spec.review is unset.
+	ReasonNeverReviewed = "NeverReviewed"
+	// ReasonReviewed: the last review is at most 180 days old.
+	ReasonReviewed = "Reviewed"
+	// ReasonReviewOverdue: the last review is more than 180 days old.
+	ReasonReviewOverdue = "ReviewOverdue"
+	// ReasonReviewInFuture: the last review is dated in the future.
+	ReasonReviewInFuture = "ReviewInFuture"
+	// ReasonNotAssessed: this version of the operator does not assess the requirement.
+	ReasonNotAssessed = "NotAssessed"
+	// ReasonRequirementsMet: all requirement conditions are True.
+	ReasonRequirementsMet = "RequirementsMet"
+	// ReasonRequirementsNotMet: a requirement condition is False.
+	ReasonRequirementsNotMet = "RequirementsNotMet"
+	// ReasonRequirementsUnknown: no requirement condition is False, but some are Unknown.
+	ReasonRequirementsUnknown = "RequirementsUnknown"
+	// ReasonDeleting: the baseline is being deleted and its policies removed.
+	ReasonDeleting = "Deleting"
+	// ReasonInvalidSpec: the spec cannot be planned.
+	ReasonInvalidSpec = "InvalidSpec"
+)

@@ -1,0 +1,108 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// PCINetworkBaselineStatus is what the operator last observed. Its size does not grow with the cluster: detail per
+// namespace is in the NamespaceCoverage of that namespace.
+//
+// +kubebuilder:validation:MinProperties=1
+type PCINetworkBaselineStatus struct {
+	// conditions say what is true of the baseline; docs/spec.md lists every type and reason.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=24
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// observedGeneration is the generation that status is about; -1 before anybody has looked.
+	// +optional
+	// +kubebuilder:default=-1
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"` //nolint:kubeapilinter // 0 is no generation, so it need not be told from unset
+
+	// covered is protected/selected, such as "20/20".
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=32
+	Covered string `json:"covered,omitempty"`
+
+	// backend is the policy API that is written to.
+	// +optional
+	Backend Backend `json:"backend,omitempty"`
+
+	// namespaces counts the namespaces by state.
+	// +optional
+	Namespaces *NamespaceCounts `json:"namespaces,omitempty"` //nolint:kubeapilinter // with required counters of pointers only nil is unambiguous
+
+	// systemNamespaces lists the namespaces that are not covered because they are system namespaces, whether they exist
+	// or not. Empty when namespaces.system is Include.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=32
+	SystemNamespaces []NamespaceName `json:"systemNamespaces,omitempty"`
+
+	// offenders lists at most 20 namespaces that are not as they should be, the worst first.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=20
+	Offenders []Offender `json:"offenders,omitempty"`
+}
+
+// NamespaceCounts counts namespaces by state. Selected is the sum of protected, pending, contested and failing;
+// exempt namespaces are counted apart.
+type NamespaceCounts struct {
+	// selected counts the namespaces in scope.
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	Selected *int32 `json:"selected,omitempty"`
+
+	// protected counts namespaces in scope whose deny and allowances exist and match.
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	Protected *int32 `json:"protected,omitempty"`
+
+	// pending counts namespaces in scope that wait for the operator, or would be changed if enforcement were Enforce.
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	Pending *int32 `json:"pending,omitempty"`
+
+	// exempt counts namespaces that an exemption takes out of scope.
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	Exempt *int32 `json:"exempt,omitempty"`
+
+	// contested counts namespaces in which somebody else keeps changing our policies.
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	Contested *int32 `json:"contested,omitempty"`
+
+	// failing counts namespaces whose policies could not be written or read.
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	Failing *int32 `json:"failing,omitempty"`
+}
+
+// Offender is a namespace that is not as it should be.
+type Offender struct {
+	// namespace is its name.
+	// +required
+	Namespace NamespaceName `json:"namespace,omitempty"`
+
+	// state is the state of its coverage.
+	// +required
+	State CoverageState `json:"state,omitempty"`
+
+	// reason is the reason of its coverage's first condition that is not as it should be.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	Reason string `json:"reason,omitempty"`
+
+	// message says what is wrong there, in at most 256 characters.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	Message string `json:"message,omitempty"`
+}

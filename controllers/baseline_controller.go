@@ -1,0 +1,239 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/internal/apply"
+	"github.com/pcinetwork/pci-network-baseline/internal/metrics"
+	"github.com/pcinetwork/pci-network-baseline/internal/status"
+)
+
+const (
+	// statusOwner owns the baseline reconciler's part of a status. Never rename it.
+	statusOwner = "pci-network-baseline/baseline"
+	// finalizer holds a baseline with deletionPolicy Delete until its policies are removed.
+	finalizer = "pcinetwork.dev/remove-policies"
+	// debounce is how long sums may change before they are written: a thousand namespaces make a few writes.
+	debounce = 250 * time.Millisecond
+	// holdAtStart is how long the status of the last process may stand while namespaces are looked at again.
+	holdAtStart = 10 * time.Second
+)
+
+// BaselineReconciler sums the namespaces of a baseline up in its status. It writes no policy and runs on the elected
+// replica alone.
+type BaselineReconciler struct {
+	// Reader waits until the cache has seen our own writes; Cache does not.
+	Reader, Cache client.Reader
+	Applier       *apply.Applier
+	Platform      *Platform
+	Store         *Store
+	Metrics       *metrics.Metrics
+	Recorder      events.EventRecorder
+	Clock         clock.PassiveClock
+	// Backend is the name of the backend in use.
+	Backend string
+
+	// Set by expectAll and hold; there is one worker.
+	expected bool
+	started  time.Time
+}
+
+// +kubebuilder:rbac:groups=pcinetwork.dev,resources=pcinetworkbaselines,verbs=list;watch;patch
+// +kubebuilder:rbac:groups=pcinetwork.dev,resources=pcinetworkbaselines/status,verbs=patch
+// +kubebuilder:rbac:groups=authentication.k8s.io,resources=tokenreviews,verbs=create
+// +kubebuilder:rbac:groups=authorization.k8s.io,resources=subjectaccessreviews,verbs=create
+
+// Reconcile writes the status of one baseline. Cost: the offending namespaces, not all of them.
+func (r *BaselineReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	if err := r.expectAll(ctx); err != nil {
+		return ctrl.Result{}, err
+	}
+	b := &pcinetv1alpha1.PCINetworkBaseline{}
+	if err := r.Reader.Get(ctx, req.NamespacedName, b); err != nil {
+		if apierrors.IsNotFound(err) {
+			r.forget(req.Name)
+			return ctrl.Result{}, nil
+		}
+		return ctrl.Result{}, fmt.Errorf("reading baseline %s: %w", req.Name, err)
+	}
+	cluster, _, err := r.Platform.Current(ctx)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	s := &baselineScope{
+		baseline: b, cluster: cluster, backend: r.Backend, now: r.Clock.Now(),
+		tally: r.Store.Tally(b),
+	}
+	if after := r.hold(s); after > 0 {
+		return ctrl.Result{RequeueAfter: after}, nil
+	}
+	done, err := r.finalize(ctx, s)
+	if done || err != nil {
+		return ctrl.Result{}, err
+	}
+	if err := r.writeStatus(ctx, s); err != nil {
+		return ctrl.Result{}, err
+	}
+	return ctrl.Result{RequeueAfter: s.nextClock()}, nil
+}
+
+// hold says how long to wait before a status is written at all. After a restart the sums are incomplete for a moment, while
+// the status that the last process left may well be right still: a restart in sync must write nothing.
+func (r *BaselineReconciler) hold(s *baselineScope) time.Duration {
+	if r.started.IsZero() {
+		r.started = s.now
+	}
+	if s.tally.Behind == 0 || s.baseline.Status.ObservedGeneration != s.baseline.Generation {
+		return 0
+	}
+	return max(0, r.started.Add(holdAtStart).Sub(s.now))
+}
+
+// expectAll tells the store once of every namespace there is, so that no baseline looks complete before each has
+// reported. A namespace that goes away meanwhile may have been forgotten before it was expected, hence the second look.
+func (r *BaselineReconciler) expectAll(ctx context.Context) error {
+	if r.expected {
+		return nil
+	}
+	var namespaces corev1.NamespaceList
+	if err := r.Cache.List(ctx, &namespaces); err != nil {
+		return fmt.Errorf("listing namespaces: %w", err)
+	}
+	for i := range namespaces.Items {
+		name := namespaces.Items[i].Name
+		r.Store.Expect(name)
+		ns := &corev1.Namespace{}
+		if err := r.Cache.Get(ctx, client.ObjectKey{Name: name}, ns); apierrors.IsNotFound(err) || !ns.DeletionTimestamp.IsZero() {
+			r.Store.ForgetNamespace(name)
+		}
+	}
+	r.expected = true
+	return nil
+}
+
+func (r *BaselineReconciler) forget(baseline string) {
+	r.Store.ForgetBaseline(baseline)
+	r.Metrics.Forget(baseline)
+}
+
+// finalize keeps the finalizer where deletionPolicy asks for removal, and takes it away once every namespace has reported
+// that nothing of the baseline is left there. It says whether the baseline is gone.
+func (r *BaselineReconciler) finalize(ctx context.Context, s *baselineScope) (done bool, err error) {
+	b := s.baseline
+	held := slices.Contains(b.Finalizers, finalizer)
+	wanted := b.Spec.DeletionPolicy == pcinetv1alpha1.DeletionPolicyDelete
+	if !b.DeletionTimestamp.IsZero() {
+		wanted = held && wanted && !s.tally.empty()
+	}
+	if held == wanted {
+		return false, nil
+	}
+	finalizers := slices.DeleteFunc(slices.Clone(b.Finalizers), func(f string) bool { return f == finalizer })
+	if wanted {
+		finalizers = append(finalizers, finalizer)
+	}
+	err = r.Applier.SetFinalizers(ctx, b, finalizers)
+	if apierrors.IsNotFound(err) {
+		err = nil
+	}
+	return !b.DeletionTimestamp.IsZero(), ignoreStale(err)
+}
+
+// empty says whether every namespace has reported and none holds anything.
+func (t Tally) empty() bool { return t.Behind == 0 && len(t.States) == 0 }
+
+// writeStatus writes the status when it changed, and an event when Ready did.
+func (r *BaselineReconciler) writeStatus(ctx context.Context, s *baselineScope) error {
+	b, want := s.baseline, s.status()
+	r.Metrics.Observe(b.Name, want)
+	if apiequality.Semantic.DeepEqual(want, b.Status) {
+		return nil
+	}
+	payload, err := status.Payload(pcinetv1alpha1.GroupVersion.WithKind("PCINetworkBaseline"), b, &want)
+	if err != nil {
+		return err
+	}
+	if err := r.Applier.ApplyStatus(ctx, payload, statusOwner); err != nil {
+		if apierrors.IsNotFound(err) {
+			return nil // deleted meanwhile
+		}
+		return err
+	}
+	r.announce(b, want.Conditions)
+	return nil
+}
+
+// announced are the conditions whose changes are worth an event; the others follow from them.
+var announced = []string{
+	pcinetv1alpha1.ConditionReady, pcinetv1alpha1.ConditionDefaultDenyEffective,
+	pcinetv1alpha1.ConditionExemptionsCurrent, pcinetv1alpha1.ConditionReviewCurrent,
+}
+
+// announce emits an event for each announced condition that changed, but not for progress.
+func (r *BaselineReconciler) announce(b *pcinetv1alpha1.PCINetworkBaseline, now []metav1.Condition) {
+	for _, c := range now {
+		old := apimeta.FindStatusCondition(b.Status.Conditions, c.Type)
+		if old == nil || (old.Status == c.Status && old.Reason == c.Reason) ||
+			c.Reason == pcinetv1alpha1.ReasonProgressing || !slices.Contains(announced, c.Type) {
+			continue
+		}
+		kind := eventNormal
+		if c.Status == metav1.ConditionFalse {
+			kind = eventWarning
+		}
+		r.Recorder.Eventf(b, nil, kind, c.Reason, "Judge", "%s is %s: %s", c.Type, c.Status, or(c.Message, c.Reason))
+	}
+}
+
+// SetupWithManager watches baselines and the store.
+func (r *BaselineReconciler) SetupWithManager(mgr ctrl.Manager) error {
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("baseline").
+		WithOptions(controller.Options{ReconciliationTimeout: reconcileTimeout}).
+		Watches(&pcinetv1alpha1.PCINetworkBaseline{}, r.handler()).
+		WatchesRawSource(source.Func(r.fromStore)).
+		Complete(r)
+}
+
+func (r *BaselineReconciler) handler() handler.EventHandler {
+	add := func(q queue, obj client.Object, after time.Duration) {
+		q.AddAfter(ctrl.Request{NamespacedName: client.ObjectKeyFromObject(obj)}, after)
+	}
+	return handler.Funcs{
+		CreateFunc: func(_ context.Context, e event.CreateEvent, q queue) { add(q, e.Object, 0) },
+		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) { add(q, e.ObjectNew, debounce) },
+		DeleteFunc: func(_ context.Context, e event.DeleteEvent, q queue) { add(q, e.Object, 0) },
+	}
+}
+
+// fromStore lets the store wake this controller. The queue keeps the earliest time of a key, so changes within debounce
+// become one reconcile.
+func (r *BaselineReconciler) fromStore(_ context.Context, q queue) error {
+	r.Store.OnChange(func(baseline string) {
+		req := ctrl.Request{}
+		req.Name = baseline
+		q.AddAfter(req, debounce)
+	})
+	return nil
+}

@@ -1,0 +1,68 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"errors"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+)
+
+// refusal returns the reason when the API server understood a write and will not have it: trying again soon is of no use,
+// and somebody has to change something. It returns "" for everything else: a stale view, an outage, a timeout.
+func refusal(err error) string {
+	switch {
+	case err == nil || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		return ""
+	case apierrors.IsForbidden(err):
+		// The quota plugin, RBAC and admission all answer 403; only their words differ
+		// (k8s.io/apiserver pkg/admission/plugin/resourcequota/controller.go, .../authorization, .../admission/errors.go).
+		switch text := err.Error(); {
+		case strings.Contains(text, "exceeded quota"):
+			return pcinetv1alpha1.ReasonQuotaExceeded
+		case strings.Contains(text, "User \"") || strings.Contains(text, "cannot "):
+			return pcinetv1alpha1.ReasonForbidden
+		}
+		return pcinetv1alpha1.ReasonAdmissionRefused
+	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
+		return pcinetv1alpha1.ReasonAdmissionRefused
+	}
+	return ""
+}
+
+// errStale stands for a write that failed because what we had read was no longer true.
+var errStale = errors.New("the view was stale")
+
+// stale says whether a write failed because what we had read was no longer true. The cache will tell; it is no failure.
+func stale(err error) bool {
+	return apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
+}
+
+// maxCause is how much of a cause is quoted, so that the remedy after it is never cut off.
+const maxCause = 150
+
+// cause returns what the API server said, without our own words around it.
+func cause(err error) string {
+	if status := apierrors.APIStatus(nil); errors.As(err, &status) {
+		return status.Status().Message
+	}
+	return err.Error()
+}
+
+// remedy says what to do about a refusal.
+func remedy(reason, namespace string) string {
+	switch reason {
+	case pcinetv1alpha1.ReasonQuotaExceeded:
+		return "Raise count/networkpolicies.networking.k8s.io there: kubectl describe resourcequota -n " + namespace + "."
+	case pcinetv1alpha1.ReasonForbidden:
+		return "Restore the operator's ClusterRole: kubectl apply --server-side -k config/rbac."
+	case pcinetv1alpha1.ReasonAdmissionRefused:
+		return "Find the admission policy or webhook that it names and let the operator's ServiceAccount pass."
+	}
+	return "The operator tries again; see its log."
+}

@@ -1,0 +1,206 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/internal/apply"
+	"github.com/pcinetwork/pci-network-baseline/internal/metrics"
+	"github.com/pcinetwork/pci-network-baseline/internal/status"
+)
+
+// act writes what is missing or drifted, allowances before the deny, and then removes what is no longer wanted. In Audit
+// it writes nothing. A failed allowance does not hold back the deny: closed with an outage is better than open.
+func (r *NamespaceReconciler) act(ctx context.Context, s *scope) error {
+	if s.invalid != "" || (s.auditing() && !released(s.baseline)) {
+		return nil
+	}
+	complete := true
+	for _, w := range s.wanted {
+		if !r.write(ctx, s, w) {
+			complete = false
+		}
+	}
+	if !complete {
+		return nil // what is no longer wanted may still be what protects
+	}
+	return r.remove(ctx, s)
+}
+
+// remove deletes what is no longer wanted, denies first so that no pod is left with a deny and without its allowances. Only
+// the elected replica does, and only after the API server has confirmed what the decision was made of: from a stale cache
+// a namespace may look out of scope that is in it by now.
+func (r *NamespaceReconciler) remove(ctx context.Context, s *scope) error {
+	if len(s.superfluous) == 0 || !r.elected() {
+		return nil
+	}
+	current, err := r.confirm(ctx, s)
+	if err != nil {
+		return err
+	}
+	if !current {
+		s.requeueAfter = sooner(s.requeueAfter, retryStale)
+		return nil
+	}
+	for i, live := range s.superfluous {
+		if err := r.Applier.Delete(ctx, live); err != nil {
+			s.superfluous = s.superfluous[i:]
+			s.fail(err)
+			return nil
+		}
+		ctrl.LoggerFrom(ctx).Info("Removed a policy", "policy", client.ObjectKeyFromObject(live).String(), "verdict", string(s.decision.Verdict))
+	}
+	s.superfluous = nil
+	return nil
+}
+
+// confirm says whether the baseline and the namespace's labels are still those that the decision was made of.
+func (r *NamespaceReconciler) confirm(ctx context.Context, s *scope) (bool, error) {
+	b := &pcinetv1alpha1.PCINetworkBaseline{}
+	if err := r.Live.Get(ctx, client.ObjectKeyFromObject(s.baseline), b); err != nil {
+		return false, client.IgnoreNotFound(err)
+	}
+	ns := &corev1.Namespace{}
+	if err := r.Live.Get(ctx, client.ObjectKey{Name: s.namespace.Name}, ns); err != nil {
+		return false, client.IgnoreNotFound(err)
+	}
+	return b.UID == s.baseline.UID && b.Generation == s.baseline.Generation &&
+		ns.UID == s.namespace.UID && ns.DeletionTimestamp.IsZero() && maps.Equal(ns.Labels, s.namespace.Labels), nil
+}
+
+// write makes one policy right, and says whether it is.
+func (r *NamespaceReconciler) write(ctx context.Context, s *scope, w *wantedPolicy) bool {
+	if w.state == pcinetv1alpha1.PolicyInPlace {
+		return true
+	}
+	if w.state == pcinetv1alpha1.PolicyCollision {
+		return false
+	}
+	cause := s.repairCause(w)
+	change, err := r.Applier.Write(ctx, w.intended, w.live)
+	if err != nil {
+		w.message = s.fail(err)
+		return false
+	}
+	w.live, w.state, w.message = change.Object, pcinetv1alpha1.PolicyInPlace, ""
+	r.authored.Store(client.ObjectKeyFromObject(w.intended), change.Object.GetUID())
+	s.wrote = true
+	if cause != "" {
+		r.repaired(ctx, s, w, change, cause)
+	}
+	return true
+}
+
+// repairCause says why a policy has to be written that this same generation of the baseline had in place before; "" for
+// the first write and for changes that we ourselves were asked to make.
+func (s *scope) repairCause(w *wantedPolicy) string {
+	if s.previous == nil || s.previous.Status.BaselineGeneration != s.baseline.Generation {
+		return ""
+	}
+	for _, p := range s.previous.Status.Policies {
+		switch {
+		case p.Name != w.intended.GetName() || p.State != pcinetv1alpha1.PolicyInPlace:
+		case w.live == nil:
+			return metrics.CauseDeleted
+		case string(w.live.GetUID()) != p.UID:
+			return metrics.CauseReplaced
+		default:
+			return metrics.CauseEdited
+		}
+	}
+	return ""
+}
+
+// repaired tells of a repair: in the metrics, in the log, in an event, and in the memory of fights.
+func (r *NamespaceReconciler) repaired(ctx context.Context, s *scope, w *wantedPolicy, change apply.Change, cause string) {
+	if cause == metrics.CauseEdited && r.asked(s, change.Drift) {
+		return
+	}
+	key := client.ObjectKeyFromObject(w.intended)
+	r.fights.repaired(key, change.Drift.Manager, s.now)
+	r.Metrics.Repairs.WithLabelValues(cause).Inc()
+	what := "it had been deleted"
+	if cause != metrics.CauseDeleted {
+		what = driftMessage(change.Drift)
+	}
+	ctrl.LoggerFrom(ctx).Info("Restored a policy", "policy", key.String(), "cause", cause, "fields", change.Drift.Fields, "manager", change.Drift.Manager)
+	r.event(s, eventNormal, "PolicyRepaired", "Repair", fmt.Sprintf("Restored NetworkPolicy %s: %s", key, what))
+}
+
+// asked says whether an update only followed a change of the cluster (its DNS, its API server's addresses). That can be so
+// only if the cluster was observed anew since the policy was last looked at, and nobody else is known to have written.
+// The API server does not keep the name of somebody who only removed fields.
+func (r *NamespaceReconciler) asked(s *scope, d apply.Drift) bool {
+	last := r.Store.Last(s.namespace.Name, s.baseline.Name)
+	moved := last.State == "" || last.Sequence != s.sequence
+	metadata := slices.ContainsFunc(d.Fields, func(f string) bool { return strings.HasPrefix(f, "metadata.") })
+	return moved && !metadata && d.Manager == ""
+}
+
+// fail notes that a write failed and returns what to say about it. A stale view only asks for another look.
+func (s *scope) fail(err error) string {
+	if stale(err) || apierrors.IsNotFound(err) {
+		s.transient = errStale
+		return "it changed while it was written"
+	}
+	reason := refusal(err)
+	if reason == "" {
+		s.transient, reason = err, pcinetv1alpha1.ReasonWriteFailed
+	} else {
+		s.requeueAfter = sooner(s.requeueAfter, retryRefused)
+	}
+	if s.refused == "" || reason != pcinetv1alpha1.ReasonWriteFailed {
+		s.refused = reason
+	}
+	text := status.Clip(cause(err), maxCause)
+	s.failure = fmt.Sprintf("Namespace %s: %s. %s", s.namespace.Name, text, remedy(reason, s.namespace.Name))
+	return text
+}
+
+// policies lists the wanted and the superfluous policies for the coverage.
+func (s *scope) policies() []pcinetv1alpha1.CoveragePolicy {
+	var out []pcinetv1alpha1.CoveragePolicy
+	for _, w := range s.wanted {
+		role := pcinetv1alpha1.PolicyRole(w.policy.Role)
+		if w.collides != "" && w.collides != w.intended.GetName() {
+			out = append(out, pcinetv1alpha1.CoveragePolicy{
+				Name: w.collides, Role: role, State: pcinetv1alpha1.PolicyCollision,
+				Message: "somebody else's object has this name; it is not overwritten, and ours is " + w.intended.GetName() + " (delete or rename theirs)",
+			})
+		}
+		p := pcinetv1alpha1.CoveragePolicy{Name: w.intended.GetName(), Role: role, State: w.state, Message: clipMessage(w.message)}
+		if w.live != nil && w.state != pcinetv1alpha1.PolicyCollision {
+			p.UID = string(w.live.GetUID())
+		}
+		out = append(out, p)
+	}
+	for _, live := range s.superfluous {
+		out = append(out, pcinetv1alpha1.CoveragePolicy{
+			Name: live.Name, Role: superfluousRole(live), State: pcinetv1alpha1.PolicySuperfluous, UID: string(live.UID),
+		})
+	}
+	return out[:min(len(out), maxPolicies)]
+}
+
+// maxPolicies is the bound of status.policies in the CRD; more can only come from hand-made objects with our labels.
+const maxPolicies = 64
+
+func superfluousRole(p *networkingv1.NetworkPolicy) pcinetv1alpha1.PolicyRole {
+	if len(p.Spec.Ingress)+len(p.Spec.Egress) == 0 {
+		return pcinetv1alpha1.RoleDeny
+	}
+	return pcinetv1alpha1.RoleAllowance
+}

@@ -1,0 +1,232 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package controllers joins the parts: it watches, and carries each event through load, observe, decide, render, compare,
+// act, judge and record. docs/architecture.md follows one event along that way.
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/internal/apply"
+	"github.com/pcinetwork/pci-network-baseline/internal/facts"
+	"github.com/pcinetwork/pci-network-baseline/internal/metrics"
+	"github.com/pcinetwork/pci-network-baseline/internal/plan"
+	"github.com/pcinetwork/pci-network-baseline/internal/render"
+)
+
+// retryRefused is how long to wait before trying again what the API server refused: nothing tells us when a quota is
+// raised or a role restored.
+const retryRefused = 30 * time.Second
+
+// soon is after how long a coverage follows its policies, in the background: the policies of every namespace that waits go
+// first. Deny, then tell.
+const soon = time.Millisecond
+
+// retryStale is how long to give the cache after it turned out to be behind.
+const retryStale = 20 * time.Millisecond
+
+// NamespaceReconciler keeps one namespace as every baseline wants it. It runs on every replica: writing a deny is
+// idempotent and does not wait for a lease. Only removals wait for election.
+type NamespaceReconciler struct {
+	// Reader waits until the cache has seen our own writes; Cache does not, and is for what others write. Live asks the API
+	// server, before anything is removed.
+	Reader, Cache, Live client.Reader
+	Applier             *apply.Applier
+	Backend             render.Backend
+	Platform            *Platform
+	Store               *Store
+	Metrics             *metrics.Metrics
+	Recorder            events.EventRecorder
+	Clock               clock.PassiveClock
+	// Elected is closed once this replica may remove objects.
+	Elected <-chan struct{}
+
+	compiled compiledBaselines
+	fights   *fights
+	// authored holds the UIDs (by name) of policies that were written and are in no coverage yet.
+	authored sync.Map
+}
+
+// +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=pods;services,verbs=list;watch
+// +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=list;watch
+// +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=list;watch;create;update;delete
+// +kubebuilder:rbac:groups=pcinetwork.dev,resources=pcinetworkbaselines,verbs=get;list;watch
+// +kubebuilder:rbac:groups=pcinetwork.dev,resources=namespacecoverages,verbs=list;watch;create;update;delete
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+
+// Reconcile makes one namespace right for every baseline. Cost: the baselines, and the policies of that namespace.
+func (r *NamespaceReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	ns := &corev1.Namespace{}
+	err := r.Cache.Get(ctx, client.ObjectKey{Name: req.Name}, ns)
+	switch {
+	case apierrors.IsNotFound(err):
+		r.Store.ForgetNamespace(req.Name)
+		return ctrl.Result{}, nil
+	case err != nil:
+		return ctrl.Result{}, fmt.Errorf("reading namespace %s: %w", req.Name, err)
+	case !ns.DeletionTimestamp.IsZero():
+		// The server removes pods first and policies after them (ordered namespace deletion). Whatever we wrote or deleted
+		// now could only get in its way.
+		r.Store.ForgetNamespace(req.Name)
+		return ctrl.Result{}, nil
+	}
+	result, err := r.coverAll(ctx, ns)
+	r.Store.Expect(ns.Name) // from now on no baseline is complete without it
+	return result, err
+}
+
+func (r *NamespaceReconciler) coverAll(ctx context.Context, ns *corev1.Namespace) (ctrl.Result, error) {
+	scopes, err := r.load(ctx, ns)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	var result ctrl.Result
+	var errs []error
+	for _, s := range scopes {
+		after, err := r.cover(ctx, s)
+		result.RequeueAfter = sooner(result.RequeueAfter, after)
+		if s.deferred {
+			result.Priority = new(background)
+		}
+		errs = append(errs, err)
+	}
+	errs = append(errs, r.dropOrphans(ctx, ns.Name, scopes))
+	return result, errors.Join(errs...)
+}
+
+// load observes the namespace and returns a scope for each baseline.
+func (r *NamespaceReconciler) load(ctx context.Context, ns *corev1.Namespace) ([]*scope, error) {
+	cluster, sequence, err := r.Platform.Current(ctx)
+	if err != nil {
+		return nil, err
+	}
+	observed, err := facts.Namespace(ctx, r.Cache, ns)
+	if err != nil {
+		return nil, err
+	}
+	var list pcinetv1alpha1.PCINetworkBaselineList
+	if err := r.Cache.List(ctx, &list); err != nil {
+		return nil, fmt.Errorf("listing baselines: %w", err)
+	}
+	known := map[string]bool{}
+	for i := range list.Items {
+		known[list.Items[i].Name] = true
+	}
+	foreign := foreignPolicies(observed.Policies, known)
+	scopes := make([]*scope, 0, len(list.Items))
+	for i := range list.Items {
+		scopes = append(scopes, &scope{
+			baseline: &list.Items[i], namespace: observed, cluster: cluster, sequence: sequence, foreign: foreign, now: r.Clock.Now(),
+		})
+	}
+	return scopes, nil
+}
+
+// cover makes the namespace right for one baseline and records it.
+func (r *NamespaceReconciler) cover(ctx context.Context, s *scope) (time.Duration, error) {
+	for _, phase := range []func(context.Context, *scope) error{
+		r.decide, r.compare, r.act, r.judge, r.record,
+	} {
+		if err := phase(ctx, s); err != nil {
+			return 0, fmt.Errorf("namespace %s, baseline %s: %w", s.namespace.Name, s.baseline.Name, err)
+		}
+	}
+	if s.transient != nil {
+		return 0, s.transient
+	}
+	return s.requeueAfter, nil
+}
+
+// decide plans what the namespace should have. A spec that cannot be planned changes nothing: what protects now stays.
+func (r *NamespaceReconciler) decide(ctx context.Context, s *scope) error {
+	coverage := &pcinetv1alpha1.NamespaceCoverage{}
+	err := r.Reader.Get(ctx, client.ObjectKey{Namespace: s.namespace.Name, Name: s.baseline.Name}, coverage)
+	switch {
+	case err == nil:
+		s.previous = coverage
+	case !apierrors.IsNotFound(err):
+		return fmt.Errorf("reading the coverage: %w", err)
+	}
+	if released(s.baseline) {
+		s.decision = plan.Decision{Verdict: plan.OutOfScope}
+		return nil
+	}
+	var compiled *plan.Baseline
+	if compiled, s.invalid = r.compiled.get(s.baseline); s.invalid != "" {
+		return nil
+	}
+	s.decision = compiled.For(s.namespace, s.cluster, s.now)
+	if !s.decision.ChangesAt.IsZero() {
+		s.requeueAfter = s.decision.ChangesAt.Sub(s.now)
+	}
+	return nil
+}
+
+// released says whether the baseline is being deleted and asked for its policies to be removed.
+func released(b *pcinetv1alpha1.PCINetworkBaseline) bool {
+	return !b.DeletionTimestamp.IsZero() && b.Spec.DeletionPolicy == pcinetv1alpha1.DeletionPolicyDelete
+}
+
+// dropOrphans deletes the coverages of baselines that are gone. It never deletes a policy: a baseline that is gone and
+// did not ask for removal retains them all.
+func (r *NamespaceReconciler) dropOrphans(ctx context.Context, namespace string, scopes []*scope) error {
+	var coverages pcinetv1alpha1.NamespaceCoverageList
+	if err := r.Cache.List(ctx, &coverages, client.InNamespace(namespace)); err != nil {
+		return fmt.Errorf("listing coverages: %w", err)
+	}
+	known := map[string]bool{}
+	for _, s := range scopes {
+		known[s.baseline.Name] = true
+	}
+	var errs []error
+	for i := range coverages.Items {
+		c := &coverages.Items[i]
+		if known[c.Name] || !r.elected() {
+			continue
+		}
+		err := r.Live.Get(ctx, client.ObjectKey{Name: c.Name}, &pcinetv1alpha1.PCINetworkBaseline{})
+		if apierrors.IsNotFound(err) {
+			err = ignoreStale(r.Applier.Delete(ctx, c))
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func (r *NamespaceReconciler) elected() bool {
+	select {
+	case <-r.Elected:
+		return true
+	default:
+		return false
+	}
+}
+
+// sooner returns the shorter of two delays, of which zero means never.
+func sooner(a, b time.Duration) time.Duration {
+	if a == 0 || (b != 0 && b < a) {
+		return b
+	}
+	return a
+}
+
+func ignoreStale(err error) error {
+	if stale(err) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,131 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/internal/apply"
+	"github.com/pcinetwork/pci-network-baseline/internal/render"
+)
+
+// The types of events.
+const (
+	eventNormal  = corev1.EventTypeNormal
+	eventWarning = corev1.EventTypeWarning
+)
+
+// record writes the coverage when it changed, then tells the store, the metrics and, of a new state, an event. After a
+// stale view there is nothing to record: the next look follows at once.
+func (r *NamespaceReconciler) record(ctx context.Context, s *scope) error {
+	if errors.Is(s.transient, errStale) {
+		s.transient, s.requeueAfter = nil, retryStale
+		return nil
+	}
+	state := s.state()
+	if state == "" {
+		return r.recordOutOfScope(ctx, s)
+	}
+	if s.wrote && s.refused == "" && s.transient == nil {
+		s.deferred, s.requeueAfter = true, soon
+		return nil
+	}
+	intended := &pcinetv1alpha1.NamespaceCoverage{
+		TypeMeta: metav1.TypeMeta{APIVersion: pcinetv1alpha1.GroupVersion.String(), Kind: "NamespaceCoverage"},
+		ObjectMeta: metav1.ObjectMeta{
+			Name: s.baseline.Name, Namespace: s.namespace.Name,
+			Labels: render.Labels(s.baseline.Name), Annotations: render.Annotations(),
+		},
+		Status: s.coverage(r.Backend.Name()),
+	}
+	operation, err := r.writeCoverage(ctx, s, intended)
+	if err != nil {
+		s.fail(err)
+		state = pcinetv1alpha1.CoverageFailing
+	}
+	for _, p := range intended.Status.Policies {
+		r.authored.Delete(types.NamespacedName{Namespace: s.namespace.Name, Name: p.Name})
+	}
+	born := r.Store.BornAt(s.namespace.Name)
+	r.Store.Set(s.namespace.Name, s.baseline.Name, Record{
+		Generation: s.baseline.Generation, UID: s.baseline.UID, Sequence: s.sequence, State: state, Stalled: s.stalled(),
+		Worst: s.worst(), Widening: s.finding("NothingWidens").Failed().Message,
+	})
+	if operation == apply.None {
+		return nil
+	}
+	if !born.IsZero() && state == pcinetv1alpha1.CoverageProtected {
+		r.Metrics.Protection.Observe(r.Clock.Now().Sub(born).Seconds())
+	}
+	r.announce(ctx, s, state)
+	return nil
+}
+
+// writeCoverage writes the coverage if it differs from the live one.
+func (r *NamespaceReconciler) writeCoverage(ctx context.Context, s *scope, intended *pcinetv1alpha1.NamespaceCoverage) (apply.Operation, error) {
+	var live client.Object // a nil *NamespaceCoverage in it would not be nil
+	if s.previous != nil {
+		live = s.previous
+	}
+	change, err := r.Applier.Write(ctx, intended, live)
+	if stale(err) {
+		s.requeueAfter, err = retryStale, nil
+	}
+	return or(change.Operation, apply.None), err
+}
+
+func (r *NamespaceReconciler) recordOutOfScope(ctx context.Context, s *scope) error {
+	if s.previous != nil && r.elected() && (len(s.superfluous) == 0 || s.auditing()) {
+		if err := r.Applier.Delete(ctx, s.previous); err != nil {
+			return ignoreStale(err)
+		}
+		if s.previous.Status.State == pcinetv1alpha1.CoverageProtected && !s.auditing() {
+			r.event(s, eventNormal, "PoliciesRemoved", "Release", fmt.Sprintf("Namespace %s is no longer in the scope of baseline %s: its policies were removed", s.namespace.Name, s.baseline.Name))
+		}
+	}
+	r.Store.Set(s.namespace.Name, s.baseline.Name, Record{Generation: s.baseline.Generation, UID: s.baseline.UID})
+	return nil
+}
+
+// announce emits an event when the state has changed, except for a namespace that is protected at once: a cluster that
+// makes many namespaces would drown in them.
+func (r *NamespaceReconciler) announce(ctx context.Context, s *scope, state pcinetv1alpha1.CoverageState) {
+	if s.previous != nil && s.previous.Status.State == state {
+		return
+	}
+	worst := s.worst()
+	switch {
+	case state == pcinetv1alpha1.CoverageFailing, state == pcinetv1alpha1.CoverageContested:
+		ctrl.LoggerFrom(ctx).Info("A namespace is not as it should be", "baseline", s.baseline.Name, "state", string(state), "reason", worst.Reason, "detail", worst.Message)
+		r.event(s, eventWarning, worst.Reason, "Protect", worst.Message)
+	case state == pcinetv1alpha1.CoverageExempt:
+		r.event(s, eventNormal, pcinetv1alpha1.ReasonExempt, "Exempt", fmt.Sprintf("Namespace %s is exempt from baseline %s%s", s.namespace.Name, s.baseline.Name, pick(s.auditing(), "", "; its policies were removed")))
+	case s.previous == nil:
+	case s.previous.Status.State == pcinetv1alpha1.CoverageExempt:
+		r.event(s, eventWarning, pcinetv1alpha1.ReasonExemptionExpired, "Protect", fmt.Sprintf("Namespace %s is no longer exempt from baseline %s and is denied again", s.namespace.Name, s.baseline.Name))
+	case state == pcinetv1alpha1.CoverageProtected:
+		r.event(s, eventNormal, pcinetv1alpha1.ReasonNamespaceProtected, "Protect", fmt.Sprintf("Namespace %s has its policies of baseline %s", s.namespace.Name, s.baseline.Name))
+	}
+}
+
+// event tells of the namespace's coverage.
+func (r *NamespaceReconciler) event(s *scope, kind, reason, action, note string) {
+	about := &corev1.ObjectReference{
+		APIVersion: pcinetv1alpha1.GroupVersion.String(), Kind: "NamespaceCoverage",
+		Namespace: s.namespace.Name, Name: s.baseline.Name,
+	}
+	if s.previous != nil {
+		about.UID = s.previous.UID
+	}
+	r.Recorder.Eventf(about, nil, kind, reason, action, "%s", clipMessage(note))
+}

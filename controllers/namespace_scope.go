@@ -1,0 +1,226 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	networkingv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/internal/apply"
+	"github.com/pcinetwork/pci-network-baseline/internal/checks"
+	"github.com/pcinetwork/pci-network-baseline/internal/plan"
+	"github.com/pcinetwork/pci-network-baseline/internal/policy"
+	"github.com/pcinetwork/pci-network-baseline/internal/render"
+	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
+)
+
+// scope is one namespace under one baseline, on its way through one reconcile.
+type scope struct {
+	// Set by load.
+	baseline  *pcinetv1alpha1.PCINetworkBaseline
+	namespace snapshot.Namespace
+	cluster   snapshot.Cluster
+	sequence  int64 // of cluster
+	foreign   []*networkingv1.NetworkPolicy
+	now       time.Time
+
+	// Set by decide.
+	previous *pcinetv1alpha1.NamespaceCoverage // nil when there is none
+	decision plan.Decision
+	invalid  string // why the spec cannot be planned; empty when it can
+
+	// Set by compare.
+	wanted      []*wantedPolicy
+	superfluous []*networkingv1.NetworkPolicy // denies first
+
+	// Set by act.
+	wrote     bool  // a policy was written
+	deferred  bool  // set by record: the coverage follows later
+	transient error // to be tried again with backoff
+	refused   string
+	failure   string
+
+	// Set by judge.
+	findings  []checks.Finding
+	contested string // who fights over what; empty when nobody does
+
+	// The earliest that decide, act and judge ask for; zero means never.
+	requeueAfter time.Duration
+}
+
+// wantedPolicy is one policy of the set beside its live object.
+type wantedPolicy struct {
+	policy   policy.Policy
+	intended render.Object
+	live     client.Object // nil when there is none
+	state    pcinetv1alpha1.PolicyState
+	message  string
+	// collides is the name that somebody else's object has; intended then has a second one.
+	collides string
+}
+
+func (s *scope) auditing() bool {
+	return s.baseline.Spec.Enforcement == pcinetv1alpha1.EnforcementAudit
+}
+
+// owns says whether a live object is this baseline's: by its labels, or, when somebody removed those, by the UID that we
+// remember or wrote down. An object with neither is somebody else's, whatever its name.
+func (r *NamespaceReconciler) owns(s *scope, obj client.Object) bool {
+	if render.Owner(obj.GetLabels()) == s.baseline.Name {
+		return true
+	}
+	if uid, ok := r.authored.Load(client.ObjectKeyFromObject(obj)); ok && uid == obj.GetUID() {
+		return true
+	}
+	if s.previous == nil {
+		return false
+	}
+	for _, p := range s.previous.Status.Policies {
+		if p.UID != "" && p.UID == string(obj.GetUID()) && p.Name == obj.GetName() {
+			return true
+		}
+	}
+	return false
+}
+
+// foreignPolicies returns the policies that do not belong to a known baseline.
+func foreignPolicies(policies []*networkingv1.NetworkPolicy, baselines map[string]bool) []*networkingv1.NetworkPolicy {
+	var out []*networkingv1.NetworkPolicy
+	for _, p := range policies {
+		if !baselines[render.Owner(p.Labels)] {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// compare renders what the set wants and sets it beside what lives.
+func (r *NamespaceReconciler) compare(ctx context.Context, s *scope) error {
+	if s.invalid != "" {
+		return nil
+	}
+	keep := map[string]bool{}
+	if s.decision.Verdict == plan.InScope {
+		for _, p := range s.decision.Set.Ordered() {
+			w := &wantedPolicy{policy: p, intended: render.Render(r.Backend, s.decision.Set, p)}
+			if err := r.find(ctx, s, w); err != nil {
+				return err
+			}
+			s.wanted = append(s.wanted, w)
+			keep[w.intended.GetName()] = true
+		}
+		for _, o := range s.decision.Set.Omitted {
+			keep[render.Name(s.baseline.Name, o.Name)] = true
+		}
+	}
+	var denies, allowances []*networkingv1.NetworkPolicy
+	for _, live := range s.namespace.Policies {
+		switch {
+		case keep[live.Name] || !r.owns(s, live):
+		case len(live.Spec.Ingress)+len(live.Spec.Egress) == 0:
+			denies = append(denies, live)
+		default:
+			allowances = append(allowances, live)
+		}
+	}
+	s.superfluous = slices.Concat(denies, allowances)
+	return nil
+}
+
+// find looks up the live object of a wanted policy and compares. Somebody else's object of the same name is left alone,
+// and the policy takes a second name: the namespace must not stay open because a name is taken.
+func (r *NamespaceReconciler) find(ctx context.Context, s *scope, w *wantedPolicy) error {
+	live, err := r.get(ctx, w.intended)
+	if err != nil {
+		return err
+	}
+	if live != nil && !r.owns(s, live) {
+		w.collides = live.GetName()
+		w.intended.SetName(render.SecondName(live.GetName()))
+		if live, err = r.get(ctx, w.intended); err != nil {
+			return err
+		}
+		if live != nil && !r.owns(s, live) {
+			w.live, w.state = live, pcinetv1alpha1.PolicyCollision
+			w.message = "it is not ours, and so is " + w.collides + "; delete or rename one of them"
+			return nil
+		}
+	}
+	w.live = live
+	w.state = pcinetv1alpha1.PolicyInPlace
+	if live == nil {
+		w.state, w.message = pcinetv1alpha1.PolicyMissing, "it does not exist"
+	} else if d := apply.Diff(w.intended, live); !d.None() {
+		w.state, w.message = pcinetv1alpha1.PolicyDrifted, driftMessage(d)
+	}
+	return nil
+}
+
+func (r *NamespaceReconciler) get(ctx context.Context, intended render.Object) (client.Object, error) {
+	live := &networkingv1.NetworkPolicy{}
+	err := r.Reader.Get(ctx, client.ObjectKeyFromObject(intended), live)
+	if apierrors.IsNotFound(err) {
+		return nil, nil //nolint:nilnil // absent is an answer, and the caller's first question
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading NetworkPolicy %s: %w", intended.GetName(), err)
+	}
+	return live, nil
+}
+
+func driftMessage(d apply.Drift) string {
+	text := strings.Join(d.Fields, ", ") + " changed"
+	if d.Manager != "" {
+		text += " by " + d.Manager
+	}
+	return text
+}
+
+// compiledBaselines keeps each baseline's compiled form until its spec changes.
+type compiledBaselines struct {
+	mu sync.Mutex
+	by map[string]compiledBaseline
+}
+
+type compiledBaseline struct {
+	uid        types.UID
+	generation int64
+	plan       *plan.Baseline
+	invalid    string
+}
+
+// get returns the compiled form, or why there is none.
+func (c *compiledBaselines) get(b *pcinetv1alpha1.PCINetworkBaseline) (compiled *plan.Baseline, invalid string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	have, ok := c.by[b.Name]
+	if !ok || have.uid != b.UID || have.generation != b.Generation {
+		have = compiledBaseline{uid: b.UID, generation: b.Generation}
+		var err error
+		if have.plan, err = plan.Compile(b); err != nil {
+			have.invalid = err.Error()
+		}
+		if c.by == nil {
+			c.by = map[string]compiledBaseline{}
+		}
+		c.by[b.Name] = have
+	}
+	return have.plan, have.invalid
+}
+
+func (c *compiledBaselines) forget(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.by, name)
+}

@@ -1,0 +1,180 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"maps"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+)
+
+const (
+	// standbyDelay is how long a standby waits before it looks whether the active replica has done the work.
+	standbyDelay = 500 * time.Millisecond
+	// background is the priority of work that new namespaces and repairs overtake: the initial list, changed baselines.
+	background = handler.LowPriority
+	// reconcileTimeout bounds one reconcile, which may wait for the cache to see our own writes.
+	reconcileTimeout = 30 * time.Second
+	// retryFirst and retryLast bound the backoff of failed reconciles.
+	retryFirst, retryLast = 10 * time.Millisecond, 30 * time.Second
+)
+
+type queue = workqueue.TypedRateLimitingInterface[ctrl.Request]
+
+// SetupWithManager watches everything that makes a namespace need another look. An event costs O(1): one key. Only a
+// changed baseline, a changed platform and the election look at every namespace, in the background.
+func (r *NamespaceReconciler) SetupWithManager(mgr ctrl.Manager, workers int) error {
+	r.fights = newFights()
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("namespace").
+		WithOptions(controller.Options{
+			MaxConcurrentReconciles: workers,
+			NeedLeaderElection:      new(false),
+			ReconciliationTimeout:   reconcileTimeout,
+			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[ctrl.Request](retryFirst, retryLast),
+		}).
+		Watches(&corev1.Namespace{}, r.namespaceHandler()).
+		Watches(&networkingv1.NetworkPolicy{}, r.contentHandler(newVersion)).
+		Watches(&pcinetv1alpha1.NamespaceCoverage{}, r.contentHandler(newVersion), builder.WithPredicates(existing)).
+		Watches(&corev1.Pod{}, r.contentHandler(newPhase)).
+		Watches(&pcinetv1alpha1.PCINetworkBaseline{}, r.baselineHandler()).
+		WatchesRawSource(source.Func(r.everything)).
+		Complete(r)
+}
+
+// add enqueues a namespace; on a standby after a delay, so that the active replica goes first.
+func (r *NamespaceReconciler) add(q queue, namespace string, priority int) {
+	opts := priorityqueue.AddOpts{Priority: &priority}
+	if !r.elected() {
+		opts.After = standbyDelay
+	}
+	req := ctrl.Request{}
+	req.Name = namespace
+	if pq, ok := q.(priorityqueue.PriorityQueue[ctrl.Request]); ok {
+		pq.AddWithOpts(opts, req)
+		return
+	}
+	q.AddAfter(req, opts.After)
+}
+
+// namespaceHandler drops updates that change neither labels nor the deletion: nothing else of a namespace matters.
+func (r *NamespaceReconciler) namespaceHandler() handler.EventHandler {
+	return handler.Funcs{
+		CreateFunc: func(_ context.Context, e event.CreateEvent, q queue) {
+			if e.IsInInitialList {
+				r.Store.Expect(e.Object.GetName())
+				r.add(q, e.Object.GetName(), background)
+				return
+			}
+			r.Store.Born(e.Object.GetName(), r.Clock.Now())
+			r.add(q, e.Object.GetName(), 0)
+		},
+		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) {
+			if !maps.Equal(e.ObjectOld.GetLabels(), e.ObjectNew.GetLabels()) ||
+				e.ObjectOld.GetUID() != e.ObjectNew.GetUID() ||
+				e.ObjectOld.GetDeletionTimestamp().IsZero() != e.ObjectNew.GetDeletionTimestamp().IsZero() {
+				r.add(q, e.ObjectNew.GetName(), 0)
+			}
+		},
+		DeleteFunc: func(_ context.Context, e event.DeleteEvent, q queue) {
+			r.add(q, e.Object.GetName(), 0)
+		},
+	}
+}
+
+// contentHandler is for what lives in namespaces. The initial list needs no events: it is complete before the first
+// namespace is looked at.
+func (r *NamespaceReconciler) contentHandler(matters func(o, n client.Object) bool) handler.EventHandler {
+	return handler.Funcs{
+		CreateFunc: func(_ context.Context, e event.CreateEvent, q queue) {
+			if !e.IsInInitialList {
+				r.add(q, e.Object.GetNamespace(), 0)
+			}
+		},
+		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) {
+			if matters(e.ObjectOld, e.ObjectNew) {
+				r.add(q, e.ObjectNew.GetNamespace(), 0)
+			}
+		},
+		DeleteFunc: func(_ context.Context, e event.DeleteEvent, q queue) {
+			r.add(q, e.Object.GetNamespace(), 0)
+		},
+	}
+}
+
+// existing drops creations: nobody but us creates coverages, and whoever does makes ours collide.
+var existing = predicate.Funcs{CreateFunc: func(event.CreateEvent) bool { return false }}
+
+func newVersion(o, n client.Object) bool { return o.GetResourceVersion() != n.GetResourceVersion() }
+
+func newPhase(o, n client.Object) bool {
+	before, okBefore := o.(*corev1.Pod)
+	after, okAfter := n.(*corev1.Pod)
+	return okBefore && okAfter && before.Status.Phase != after.Status.Phase
+}
+
+// baselineHandler looks at every namespace when a baseline's spec changed, or it came or went.
+func (r *NamespaceReconciler) baselineHandler() handler.EventHandler {
+	return handler.Funcs{
+		CreateFunc: func(ctx context.Context, e event.CreateEvent, q queue) {
+			if !e.IsInInitialList {
+				r.addAll(ctx, q)
+			}
+		},
+		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q queue) {
+			if e.ObjectOld.GetGeneration() != e.ObjectNew.GetGeneration() || e.ObjectOld.GetUID() != e.ObjectNew.GetUID() {
+				r.addAll(ctx, q)
+			}
+		},
+		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q queue) {
+			r.compiled.forget(e.Object.GetName())
+			r.addAll(ctx, q)
+		},
+	}
+}
+
+// everything looks at every namespace when the platform changed, and once this replica may remove objects.
+func (r *NamespaceReconciler) everything(ctx context.Context, q queue) error {
+	go func() {
+		elected := r.Elected
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-elected:
+				elected = nil
+			case <-r.Platform.changed:
+			}
+			r.addAll(ctx, q)
+		}
+	}()
+	return nil
+}
+
+// addAll enqueues every namespace. Cost: one key each.
+func (r *NamespaceReconciler) addAll(ctx context.Context, q queue) {
+	var namespaces corev1.NamespaceList
+	if err := r.Cache.List(ctx, &namespaces); err != nil {
+		ctrl.LoggerFrom(ctx).Error(err, "Listing namespaces from the cache") // only while shutting down
+		return
+	}
+	for i := range namespaces.Items {
+		r.add(q, namespaces.Items[i].Name, background)
+	}
+}

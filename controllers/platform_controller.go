@@ -1,0 +1,106 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"reflect"
+	"slices"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+
+	"github.com/pcinetwork/pci-network-baseline/internal/facts"
+	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
+)
+
+// Platform holds what was observed once for all namespaces, and keeps it current. Namespaces are looked at again only
+// when the observation changed, not on every event: a rollout of the DNS servers changes EndpointSlices, but no plan.
+type Platform struct {
+	Reader client.Reader
+	// OwnNamespace is the operator's.
+	OwnNamespace string
+
+	mu       sync.Mutex
+	current  *snapshot.Cluster
+	sequence int64
+	changed  chan struct{}
+}
+
+// NewPlatform returns a platform that was not observed yet.
+func NewPlatform(r client.Reader, ownNamespace string) *Platform {
+	return &Platform{Reader: r, OwnNamespace: ownNamespace, changed: make(chan struct{}, 1)}
+}
+
+// Current returns the latest observation with its number, and makes the first one.
+func (p *Platform) Current(ctx context.Context) (snapshot.Cluster, int64, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.current == nil {
+		c, err := facts.Cluster(ctx, p.Reader, p.OwnNamespace)
+		if err != nil {
+			return snapshot.Cluster{}, 0, err
+		}
+		p.current = &c
+	}
+	return *p.current, p.sequence, nil
+}
+
+// Reconcile observes again. When that fails the last observation stays: a plan made of less than what is known could
+// close holes that are needed.
+func (p *Platform) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, error) {
+	c, err := facts.Cluster(ctx, p.Reader, p.OwnNamespace)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	p.mu.Lock()
+	same := p.current != nil && reflect.DeepEqual(*p.current, c)
+	if !same {
+		p.current = &c
+		p.sequence++
+	}
+	p.mu.Unlock()
+	if !same {
+		select {
+		case p.changed <- struct{}{}:
+		default: // one signal is waiting already, and covers this change too
+		}
+	}
+	return ctrl.Result{}, nil
+}
+
+// SetupWithManager watches what the observation is made of.
+func (p *Platform) SetupWithManager(mgr ctrl.Manager) error {
+	one := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []ctrl.Request {
+		return []ctrl.Request{{}}
+	})
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("platform").
+		WithOptions(controller.Options{NeedLeaderElection: new(false)}).
+		Watches(&corev1.Service{}, one).
+		Watches(&discoveryv1.EndpointSlice{}, one).
+		Watches(&corev1.Pod{}, one, builder.WithPredicates(comesOrGoes(dnsPod))).
+		Complete(p)
+}
+
+// dnsPod says whether a host-network pod may be part of the cluster's DNS.
+func dnsPod(obj client.Object) bool {
+	return slices.Contains(facts.DNSNamespaces, obj.GetNamespace())
+}
+
+func comesOrGoes(relevant func(client.Object) bool) predicate.Funcs {
+	return predicate.Funcs{
+		CreateFunc: func(e event.CreateEvent) bool { return relevant(e.Object) },
+		UpdateFunc: func(event.UpdateEvent) bool { return false },
+		DeleteFunc: func(e event.DeleteEvent) bool { return relevant(e.Object) },
+	}
+}

@@ -1,0 +1,103 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"errors"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+	crmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/internal/apply"
+	"github.com/pcinetwork/pci-network-baseline/internal/facts"
+	"github.com/pcinetwork/pci-network-baseline/internal/metrics"
+	"github.com/pcinetwork/pci-network-baseline/internal/render/core"
+)
+
+// eventSource is the operator's name in events.
+const eventSource = "pci-network-baseline"
+
+// Options are what Setup needs beside the manager.
+type Options struct {
+	// Namespace is the operator's own.
+	Namespace string
+	// Workers is how many namespaces are worked on at a time.
+	Workers int
+	// Registry takes the metrics; nil for controller-runtime's.
+	Registry crmetrics.RegistererGatherer
+	// Clock is nil for the real one.
+	Clock clock.PassiveClock
+}
+
+// NewManager returns a manager whose caches hold what the reconcilers read and no more, and whose client waits for them to
+// see its own writes. opts holds everything else.
+func NewManager(config *rest.Config, opts ctrl.Options) (ctrl.Manager, error) {
+	opts.Scheme = runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(opts.Scheme), pcinetv1alpha1.AddToScheme(opts.Scheme)); err != nil {
+		return nil, err
+	}
+	opts.Cache = facts.CacheOptions(apply.TrimManagedFields)
+	opts.Client.Cache = &client.CacheOptions{EnableReadYourWritesConsistency: new(true)}
+	return ctrl.NewManager(config, opts)
+}
+
+// Setup joins the reconcilers and adds them to the manager.
+func Setup(mgr ctrl.Manager, opts Options) error {
+	if opts.Registry == nil {
+		opts.Registry = crmetrics.Registry
+	}
+	if opts.Clock == nil {
+		opts.Clock = clock.RealClock{}
+	}
+	m := metrics.New(opts.Registry)
+	applier := &apply.Applier{Client: mgr.GetClient(), Observe: observeWrites(mgr, m)}
+	platform := NewPlatform(mgr.GetCache(), opts.Namespace)
+	store := NewStore()
+	recorder := mgr.GetEventRecorder(eventSource)
+	backend := core.Backend{}
+	if err := platform.SetupWithManager(mgr); err != nil {
+		return err
+	}
+	namespaces := &NamespaceReconciler{
+		Reader: mgr.GetClient(), Cache: mgr.GetCache(), Live: mgr.GetAPIReader(), Applier: applier, Backend: backend, Platform: platform,
+		Store: store, Metrics: m, Recorder: recorder, Clock: opts.Clock, Elected: mgr.Elected(),
+	}
+	if err := namespaces.SetupWithManager(mgr, opts.Workers); err != nil {
+		return err
+	}
+	baselines := &BaselineReconciler{
+		Reader: mgr.GetClient(), Cache: mgr.GetCache(), Applier: applier, Platform: platform, Store: store, Metrics: m,
+		Recorder: recorder, Clock: opts.Clock, Backend: backend.Name(),
+	}
+	return baselines.SetupWithManager(mgr)
+}
+
+// observeWrites counts write requests.
+func observeWrites(mgr ctrl.Manager, m *metrics.Metrics) func(client.Object, apply.Operation, error) {
+	return func(obj client.Object, op apply.Operation, err error) {
+		kind := "unknown"
+		if gvk, gvkErr := apiutil.GVKForObject(obj, mgr.GetScheme()); gvkErr == nil {
+			kind = gvk.Kind
+		}
+		outcome := "success"
+		switch {
+		case err == nil:
+		case stale(err), apierrors.IsNotFound(err):
+			outcome = "stale"
+		case refusal(err) != "":
+			outcome = "refused"
+		default:
+			outcome = "error"
+		}
+		m.Writes.WithLabelValues(kind, string(op), outcome).Inc()
+	}
+}

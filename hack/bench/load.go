@@ -1,0 +1,116 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// load tells how much of the machine goes to others: with little left over,
+// figures say more about them than about the contenders.
+type load struct {
+	at         time.Time
+	busy, ours int64 // ticks of the whole machine, and those of our processes
+}
+
+// measureLoad adds up all processes since boot, and ours: this one and its
+// children, the control planes and contenders.
+func measureLoad() (load, error) {
+	result := load{at: now()}
+	stat, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return result, err
+	}
+	first, _, _ := strings.Cut(string(stat), "\n")
+	// cpu user nice system idle iowait irq softirq steal; guests are in user.
+	for i, field := range strings.Fields(first) {
+		if i == 0 || i == 4 || i == 5 || i > 8 {
+			continue
+		}
+		ticks, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return result, err
+		}
+		result.busy += ticks
+	}
+	result.ours, err = ownTicks()
+	return result, err
+}
+
+func ownTicks() (int64, error) {
+	paths, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		return 0, err
+	}
+	self := strconv.Itoa(os.Getpid())
+	var sum int64
+	for _, path := range paths {
+		stat, err := os.ReadFile(path) //nolint:gosec // G304: a path in /proc
+		if err != nil {
+			continue // it has ended since
+		}
+		// Behind the name in parentheses: state, parent, …, and as the 12th to 15th the
+		// process's own CPU times and those of its children that were waited for.
+		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+		if len(fields) < 15 || fields[1] != self && filepath.Base(filepath.Dir(path)) != self {
+			continue
+		}
+		for _, field := range fields[11:15] {
+			ticks, err := strconv.ParseInt(field, 10, 64)
+			if err != nil {
+				return 0, err
+			}
+			sum += ticks
+		}
+	}
+	return sum, nil
+}
+
+// others returns the share of the machine, in percent, that others took since
+// before; steal by a hypervisor counts as theirs.
+func (l *load) others(before load, cpus int) float64 {
+	elapsed := l.at.Sub(before.at)
+	if elapsed <= 0 {
+		return 0
+	}
+	foreign := time.Duration(l.busy-before.busy-(l.ours-before.ours)) * tick
+	return max(0, 100*foreign.Seconds()/(elapsed.Seconds()*float64(cpus)))
+}
+
+// meter reports the load by others between calls.
+type meter struct {
+	first, last load
+	cpus        int
+}
+
+func newMeter(cpus int) (*meter, error) {
+	at, err := measureLoad()
+	return &meter{first: at, last: at, cpus: cpus}, err
+}
+
+// lap describes the load since the last lap.
+func (m *meter) lap() string {
+	at, err := measureLoad()
+	if err != nil {
+		return ""
+	}
+	share := at.others(m.last, m.cpus)
+	m.last = at
+	return fmt.Sprintf("; others took %.0f %% of the machine", share)
+}
+
+// total returns the share of the whole run.
+func (m *meter) total() float64 {
+	at, err := measureLoad()
+	if err != nil {
+		return 0
+	}
+	return at.others(m.first, m.cpus)
+}

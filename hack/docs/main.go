@@ -1,0 +1,115 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Command docs writes the tables of docs/spec.md from what they describe: fields and printer columns from config/crd,
+// conditions and reasons from the comments in api/v1alpha1/conditions.go, metrics and flags from the code that defines
+// them.
+//
+//	go run ./hack/docs
+//
+// A table stands between <!-- begin NAME --> and <!-- end NAME -->. The text around it is written by hand.
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+const (
+	specFile     = "docs/spec.md"
+	runbooksFile = "docs/runbooks.md"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "docs:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	sections, err := makeSections()
+	if err != nil {
+		return err
+	}
+	old, err := os.ReadFile(specFile)
+	if err != nil {
+		return fmt.Errorf("%w (run it from the root of the repository)", err)
+	}
+	text, err := fill(string(old), sections)
+	if err != nil {
+		return fmt.Errorf("%s: %w", specFile, err)
+	}
+	if bytes.Equal(old, []byte(text)) {
+		return nil
+	}
+	return os.WriteFile(specFile, []byte(text), 0o644) //nolint:gosec // G306: documentation, readable like the rest of the tree
+}
+
+// makeSections returns the generated text of each section by name.
+func makeSections() (map[string]string, error) {
+	sections := map[string]string{"metrics": metricsTable(), "flags": flagsTable()}
+	for _, add := range []func(map[string]string) error{addSchemas, addConditions} {
+		if err := add(sections); err != nil {
+			return nil, err
+		}
+	}
+	return sections, nil
+}
+
+var marker = regexp.MustCompile(`(?s)<!-- begin ([a-z-]+) -->\n.*?<!-- end ([a-z-]+) -->`)
+
+// fill replaces what stands between markers. Every section must have its place, and every place its section.
+func fill(text string, sections map[string]string) (string, error) {
+	var errs []error
+	var filled []string
+	text = marker.ReplaceAllStringFunc(text, func(found string) string {
+		match := marker.FindStringSubmatch(found)
+		name, end := match[1], match[2]
+		content, known := sections[name]
+		switch {
+		case name != end:
+			errs = append(errs, fmt.Errorf("begin %s ends as end %s", name, end))
+		case !known:
+			errs = append(errs, fmt.Errorf("nothing generates a section %s", name))
+		}
+		filled = append(filled, name)
+		return fmt.Sprintf("<!-- begin %s -->\n%s<!-- end %s -->", name, content, name)
+	})
+	for name := range sections {
+		if !slices.Contains(filled, name) {
+			errs = append(errs, fmt.Errorf("no markers for the section %s", name))
+		}
+	}
+	return text, errors.Join(errs...)
+}
+
+// table renders rows below a heading; a cell holds no line breaks.
+func table(heading []string, rows [][]string) string {
+	var out strings.Builder
+	line := func(cells []string) {
+		out.WriteString("| " + strings.Join(cells, " | ") + " |\n")
+	}
+	line(heading)
+	out.WriteString(strings.Repeat("|---", len(heading)) + "|\n")
+	for _, row := range rows {
+		line(row)
+	}
+	return out.String()
+}
+
+// prose makes text safe for a cell.
+func prose(text string) string {
+	text = strings.Join(strings.Fields(text), " ")
+	return strings.NewReplacer("|", `\|`, "<", "&lt;", "*", `\*`).Replace(text)
+}
+
+// code marks text as code in a cell.
+func code(text string) string {
+	return "`" + strings.ReplaceAll(text, "|", `\|`) + "`"
+}

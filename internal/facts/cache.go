@@ -1,0 +1,87 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package facts observes: it reads the cluster into snapshots, and never writes.
+package facts
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+)
+
+// DNSNamespaces are where clusters keep their DNS: kube-system, and openshift-dns on OpenShift.
+var DNSNamespaces = []string{metav1.NamespaceSystem, "openshift-dns"}
+
+// CacheOptions limits the caches to what snapshots are made of, and trims what is kept: managed fields by trim, and of
+// every other field what nobody reads. Cached objects are shared and must be copied before they are changed.
+//
+// Memory grows with namespaces, NetworkPolicies, coverages and host-network pods; other pods are never listed.
+func CacheOptions(trim func(client.Object)) cache.Options {
+	inNamespaces := func(names ...string) map[string]cache.Config {
+		out := map[string]cache.Config{}
+		for _, n := range names {
+			out[n] = cache.Config{}
+		}
+		return out
+	}
+	return cache.Options{
+		ReaderFailOnMissingInformer:  false,
+		DefaultUnsafeDisableDeepCopy: new(true),
+		DefaultTransform:             transform(trim, func(client.Object) {}),
+		ByObject: map[client.Object]cache.ByObject{
+			&corev1.Namespace{}:                  {Transform: transform(trim, trimNamespace)},
+			&networkingv1.NetworkPolicy{}:        {},
+			&pcinetv1alpha1.PCINetworkBaseline{}: {},
+			&pcinetv1alpha1.NamespaceCoverage{}:  {},
+			&corev1.Service{}:                    {Namespaces: inNamespaces(DNSNamespaces...)},
+			&discoveryv1.EndpointSlice{}:         {Namespaces: inNamespaces(append([]string{metav1.NamespaceDefault}, DNSNamespaces...)...)},
+			&corev1.Pod{}: {
+				Field:     fields.OneTermEqualSelector("spec.hostNetwork", "true"),
+				Transform: transform(trim, trimPod),
+			},
+		},
+	}
+}
+
+func transform(trim, more func(client.Object)) toolscache.TransformFunc {
+	return func(in any) (any, error) {
+		if obj, ok := in.(client.Object); ok {
+			trim(obj)
+			more(obj)
+		}
+		return in, nil
+	}
+}
+
+func trimNamespace(obj client.Object) {
+	if ns, ok := obj.(*corev1.Namespace); ok {
+		ns.Annotations = nil
+		ns.Spec = corev1.NamespaceSpec{}
+		ns.Status.Conditions = nil
+	}
+}
+
+// trimPod keeps the labels, the phase, and the arguments of containers, in which node-local caches have their addresses.
+func trimPod(obj client.Object) {
+	pod, ok := obj.(*corev1.Pod)
+	if !ok {
+		return
+	}
+	containers := make([]corev1.Container, 0, len(pod.Spec.Containers))
+	if isNodeLocalDNS(pod) {
+		for _, c := range pod.Spec.Containers {
+			containers = append(containers, corev1.Container{Name: c.Name, Command: c.Command, Args: c.Args})
+		}
+	}
+	pod.Annotations, pod.OwnerReferences = nil, nil
+	pod.Spec = corev1.PodSpec{HostNetwork: pod.Spec.HostNetwork, Containers: containers}
+	pod.Status = corev1.PodStatus{Phase: pod.Status.Phase}
+}

@@ -1,0 +1,101 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package metrics defines the operator's own metrics; those of queues, reconciles and requests are controller-runtime's.
+package metrics
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+)
+
+// Causes of repairs.
+const (
+	CauseDeleted  = "deleted"
+	CauseEdited   = "edited"
+	CauseReplaced = "replaced"
+)
+
+// Metrics are the operator's metrics. Labels are bounded: by the number of baselines, and by constants.
+type Metrics struct {
+	// Namespaces counts namespaces by baseline and state of coverage.
+	Namespaces *prometheus.GaugeVec
+	// Condition is 1 for the present status of each condition of each baseline.
+	Condition *prometheus.GaugeVec
+	// Repairs counts policies restored after somebody changed them, by cause.
+	Repairs *prometheus.CounterVec
+	// Protection measures from a namespace's creation to its deny, in seconds, for namespaces whose creation was seen.
+	Protection prometheus.Histogram
+	// Writes counts write requests by kind, operation and outcome.
+	Writes *prometheus.CounterVec
+}
+
+// New makes the metrics and registers them.
+func New(reg prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		Namespaces: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "pcinb_namespaces",
+			Help: "Namespaces by baseline and state of their coverage.",
+		}, []string{"baseline", "state"}),
+		Condition: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "pcinb_baseline_condition",
+			Help: "1 for the present status (True, False or Unknown) of each condition of each baseline.",
+		}, []string{"baseline", "type", "status"}),
+		Repairs: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "pcinb_repairs_total",
+			Help: "Policies restored after somebody else changed them, by cause.",
+		}, []string{"cause"}),
+		Protection: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "pcinb_namespace_protection_seconds",
+			Help:    "Time from the moment a namespace's creation was seen to its default deny, in seconds.",
+			Buckets: []float64{0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300},
+		}),
+		Writes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "pcinb_writes_total",
+			Help: "Write requests to the API server by kind, operation and outcome (success, stale, refused or error).",
+		}, []string{"kind", "operation", "outcome"}),
+	}
+	for _, cause := range []string{CauseDeleted, CauseEdited, CauseReplaced} {
+		m.Repairs.WithLabelValues(cause)
+	}
+	reg.MustRegister(m.Namespaces, m.Condition, m.Repairs, m.Protection, m.Writes)
+	return m
+}
+
+// Observe shows the status of a baseline.
+func (m *Metrics) Observe(baseline string, s pcinetv1alpha1.PCINetworkBaselineStatus) {
+	if n := s.Namespaces; n != nil {
+		for state, count := range map[pcinetv1alpha1.CoverageState]*int32{
+			pcinetv1alpha1.CoverageProtected: n.Protected,
+			pcinetv1alpha1.CoveragePending:   n.Pending,
+			pcinetv1alpha1.CoverageContested: n.Contested,
+			pcinetv1alpha1.CoverageFailing:   n.Failing,
+			pcinetv1alpha1.CoverageExempt:    n.Exempt,
+		} {
+			m.Namespaces.WithLabelValues(baseline, string(state)).Set(float64(*count))
+		}
+	}
+	for _, kind := range []string{pcinetv1alpha1.ConditionReconciling, pcinetv1alpha1.ConditionStalled} {
+		if apimeta.FindStatusCondition(s.Conditions, kind) == nil { // they are present only while they are true
+			m.Condition.DeletePartialMatch(prometheus.Labels{"baseline": baseline, "type": kind})
+		}
+	}
+	for _, c := range s.Conditions {
+		for _, value := range []metav1.ConditionStatus{metav1.ConditionTrue, metav1.ConditionFalse, metav1.ConditionUnknown} {
+			is := 0.0
+			if c.Status == value {
+				is = 1
+			}
+			m.Condition.WithLabelValues(baseline, c.Type, string(value)).Set(is)
+		}
+	}
+}
+
+// Forget drops the series of a baseline that is gone.
+func (m *Metrics) Forget(baseline string) {
+	m.Namespaces.DeletePartialMatch(prometheus.Labels{"baseline": baseline})
+	m.Condition.DeletePartialMatch(prometheus.Labels{"baseline": baseline})
+}

@@ -1,0 +1,83 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package render turns intent into policy objects. The packages below it know one policy API each; this one knows the
+// names and labels that they share.
+package render
+
+import (
+	"maps"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/pcinetwork/pci-network-baseline/internal/policy"
+)
+
+// Labels and annotations of everything the operator writes.
+const (
+	// LabelManagedBy and ManagedBy mark an object as the operator's.
+	LabelManagedBy = "app.kubernetes.io/managed-by"
+	ManagedBy      = "pci-network-baseline"
+	// LabelBaseline names the baseline that wants the object.
+	LabelBaseline = "pcinetwork.dev/baseline"
+	// AnnotationJustification carries the business reason of an allowance.
+	AnnotationJustification = "pcinetwork.dev/justification"
+)
+
+// gitops keeps Argo CD from pruning or flagging objects that it finds beside those it manages.
+// https://argo-cd.readthedocs.io/en/stable/user-guide/compare-options/
+var gitops = map[string]string{
+	"argocd.argoproj.io/compare-options": "IgnoreExtraneous",
+	"argocd.argoproj.io/sync-options":    "Prune=false,Delete=false",
+}
+
+// Object is any API object.
+type Object = interface {
+	metav1.Object
+	runtime.Object
+}
+
+// Backend renders one policy API.
+type Backend interface {
+	// Name is the backend's name in the API, such as NetworkPolicy.
+	Name() string
+	// Render returns the object that says p, with the given metadata.
+	Render(meta metav1.ObjectMeta, p policy.Policy) Object
+}
+
+// Render returns the object for one policy of a set.
+func Render(b Backend, s policy.Set, p policy.Policy) Object {
+	meta := metav1.ObjectMeta{
+		Name:        Name(s.Baseline, p.Name),
+		Namespace:   s.Namespace,
+		Labels:      Labels(s.Baseline),
+		Annotations: maps.Clone(gitops),
+	}
+	if p.Justification != "" {
+		meta.Annotations[AnnotationJustification] = p.Justification
+	}
+	return b.Render(meta, p)
+}
+
+// Name returns the name of the object for a baseline's policy.
+func Name(baseline, policyName string) string { return "pcinb-" + baseline + "-" + policyName }
+
+// SecondName returns the name to use when somebody else's object has the given one.
+func SecondName(name string) string { return name + "-2" }
+
+// Labels returns the labels of everything written for a baseline.
+func Labels(baseline string) map[string]string {
+	return map[string]string{LabelManagedBy: ManagedBy, LabelBaseline: baseline}
+}
+
+// Annotations returns the annotations of everything written.
+func Annotations() map[string]string { return maps.Clone(gitops) }
+
+// Owner returns the baseline that labels say an object belongs to, or "" when it is not the operator's.
+func Owner(labels map[string]string) string {
+	if labels[LabelManagedBy] != ManagedBy {
+		return ""
+	}
+	return labels[LabelBaseline]
+}

@@ -1,0 +1,241 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package integration_test
+
+import (
+	"fmt"
+	"strings"
+)
+
+// fullExamples give every field of a kind a valid value and every operator of a selector a use. Lists are not in
+// alphabetical order, and sets and maps have two items.
+var fullExamples = map[string]string{
+	"PCINetworkBaseline": `
+metadata: {name: full}
+spec:
+  enforcement: Audit
+  namespaces:
+    selector: &selector
+      matchLabels: {team: shop}
+      matchExpressions:
+        - {key: example.com/tier, operator: In, values: [web, db]}
+        - {key: stage, operator: NotIn, values: [sandbox]}
+        - {key: shop.example.com/pci, operator: Exists}
+        - {key: temporary, operator: DoesNotExist}
+    exclude: [sandbox, playground]
+    system: Include
+  directions: [Egress, Ingress]
+  backend: NetworkPolicy
+  allow:
+    dns: None
+    kubeAPIServer:
+      - {name: operators, namespaceSelector: *selector, podSelector: *selector}
+      - {name: monitoring, podSelector: {}}
+    rules:
+      - name: payments-db
+        justification: The shop stores orders in the payment database.
+        direction: Egress
+        subject: {namespaceSelector: *selector, podSelector: *selector}
+        peers:
+          - {cidr: 10.0.0.0/8, except: [10.9.0.0/16, 10.8.0.0/16]}
+          - {namespaceSelector: *selector, podSelector: *selector}
+        ports:
+          - {protocol: TCP, port: 5432, endPort: 5439}
+          - {protocol: UDP, port: 4433}
+      - name: ingress-controller
+        justification: Customers reach the shop through the ingress controller.
+        direction: Ingress
+        peers: [{namespaceSelector: {}}]
+        ports: [{protocol: SCTP, port: 8443}]
+  exemptions:
+    - namespaces: [legacy-shop, legacy-billing]
+      reason: Its appliance answers on random ports until it is replaced.
+      approvedBy: ciso@example.com
+      expiresAt: "2030-06-30T22:00:00Z"
+      ticket: SEC-1234
+  review: {reviewedAt: "2026-07-01T09:00:00+02:00", reviewedBy: network-team}
+  deletionPolicy: Delete
+status:
+  observedGeneration: 3
+  covered: 18/20
+  backend: NetworkPolicy
+  namespaces: {selected: 20, protected: 18, pending: 1, exempt: 2, contested: 0, failing: 1}
+  systemNamespaces: [kube-system, kube-public]
+  offenders: [{namespace: shop, state: Failing, reason: Forbidden, message: The operator may not write policies here.}]
+  conditions:
+    - &condition
+      type: Ready
+      status: "False"
+      reason: Forbidden
+      message: Namespace shop failed.
+      observedGeneration: 3
+      lastTransitionTime: "2026-07-01T09:00:00Z"
+    - {<<: *condition, type: Contested}
+`,
+	"NamespaceCoverage": `
+metadata: {name: full, namespace: default}
+status:
+  conditions:
+    - &condition
+      type: Ready
+      status: "True"
+      reason: NamespaceProtected
+      message: All 2 policies are in place.
+      observedGeneration: 3
+      lastTransitionTime: "2026-07-01T09:00:00Z"
+    - {<<: *condition, type: Contested}
+  baselineGeneration: 3
+  state: Protected
+  enforcement: Enforce
+  backend: NetworkPolicy
+  policies:
+    - {name: pcinb-full-default-deny, role: Deny, state: InPlace, uid: b1a2, message: It matches.}
+    - {name: pcinb-full-allow-dns, role: Allowance, state: Drifted}
+  omitted:
+    - {name: dns, reason: DNSNotFound, message: There is no Service kube-system/kube-dns.}
+    - {name: payments-db, reason: InvalidSpec}
+  widening: [{name: allow-all, directions: [Ingress, Egress], message: It admits everybody to every pod.}]
+  uncoveredPods: {count: 1, names: [node-exporter-x7k2p]}
+  exemption:
+    namespaces: [legacy-shop, legacy-billing]
+    reason: Its appliance answers on random ports until it is replaced.
+    approvedBy: ciso@example.com
+    expiresAt: "2030-06-30T22:00:00Z"
+    ticket: SEC-1234
+`,
+}
+
+// furtherExamples are valid specs for the limits that cannot be reached by stretching the full example.
+var furtherExamples = map[string][]string{"PCINetworkBaseline": {
+	peers(`[{cidr: "::/0", except: ["::/1"]}]`),
+	peers(`[{cidr: "2001:0db8:0000:0000:0000:0000:0000:0000/127", except: ["2001:0db8:0000:0000:0000:0000:0000:0000/128"]}]`),
+	peers(`[{cidr: 10.0.0.0/8, except: [` + sixteenRanges() + `]}]`),
+	`{allow: {rules: [` + egress("shop", `[{cidr: 10.0.0.0/8}]`, `[{protocol: TCP, port: 1, endPort: 1}, {protocol: TCP, port: 65535}]`) + `]}}`,
+}}
+
+func peers(list string) string { return `{allow: {rules: [` + egress("shop", list, https) + `]}}` }
+
+const https = `[{protocol: TCP, port: 443}]`
+
+func egress(name, peers, ports string) string {
+	return `{name: ` + name + `, justification: It is for an example., direction: Egress, peers: ` + peers + `, ports: ` + ports + `}`
+}
+
+func sixteenRanges() string {
+	var ranges []string
+	for i := range 16 {
+		ranges = append(ranges, fmt.Sprintf("10.%d.0.0/16", i))
+	}
+	return strings.Join(ranges, ", ")
+}
+
+type examples struct{ good, bad []string }
+
+var (
+	dnsLabels = []string{`Shop`, `shop.prod`, `-shop`, `shop-`, `shop_prod`, `"shop\n"`}
+	blanks    = []string{`" "`, `"\t\n"`}
+	moments   = examples{
+		good: []string{`"2020-01-01T00:00:00Z"`, `"2099-12-31T23:59:59.9Z"`, `"2030-01-01T00:00:00-08:00"`, `"2030-01-01T00:00:00+24:00"`},
+		bad: []string{
+			`"0001-01-01T00:00:00Z"`, `"2019-12-31T23:59:59Z"`, `"2100-01-01T00:00:00Z"`, `"9999-12-31T23:59:59-01:00"`,
+			// Valid by RFC 3339 and the format, but Go cannot read them, and one would keep the operator from listing any baseline.
+			`"2030-01-01t00:00:00Z"`, `"2030-01-01T00:00:00z"`,
+		},
+	}
+)
+
+// celExamples are values that keep and break each validation in CEL, by its message. Each is put wherever the message
+// stands in a schema.
+var celExamples = map[string]examples{
+	"metadata.name must be a DNS label of at most 48 characters (lower case letters, digits and '-'; no dots): it becomes part of policy names": {
+		good: []string{`{metadata: {name: a}}`, `{metadata: {name: ` + strings.Repeat("a", 48) + `}}`},
+		bad:  []string{`{metadata: {name: a.b}}`, `{metadata: {name: ` + strings.Repeat("a", 49) + `}}`},
+	},
+	"metadata.name must neither contain '-allow-' nor end in '-allow': the policies of two baselines could get one name": {
+		good: []string{`{metadata: {name: allow}}`, `{metadata: {name: allow-listed}}`, `{metadata: {name: shop-allowed}}`},
+		bad:  []string{`{metadata: {name: shop-allow}}`, `{metadata: {name: shop-allow-dns}}`},
+	},
+	"a rule's direction must be one of spec.directions; add the direction there or remove the rule (a rule in a direction that is not denied would isolate pods instead of opening a hole)": {
+		good: []string{`{directions: [Egress], ` + peers(`[{cidr: 10.0.0.0/8}]`)[1:], peers(`[{cidr: 10.0.0.0/8}]`)},
+		bad:  []string{`{directions: [Ingress], ` + peers(`[{cidr: 10.0.0.0/8}]`)[1:]},
+	},
+	"allow.kubeAPIServer needs Egress in spec.directions; add it there or remove the entries": {
+		good: []string{
+			`{allow: {kubeAPIServer: [{name: operators, podSelector: {}}]}}`,
+			`{directions: [Egress], allow: {kubeAPIServer: [{name: operators, podSelector: {}}]}}`,
+			`{directions: [Ingress], allow: {kubeAPIServer: []}}`,
+		},
+		bad: []string{`{directions: [Ingress], allow: {kubeAPIServer: [{name: operators, podSelector: {}}]}}`},
+	},
+	"a namespace cannot be both exempt and listed in namespaces.exclude; keep the exemption, which has an owner and an end": {
+		good: []string{exempt(`[sandbox]`, `[legacy]`), exempt(`[]`, `[legacy]`)},
+		bad:  []string{exempt(`[sandbox, legacy]`, `[legacy]`), exempt(`[legacy]`, `[shop, legacy]`)},
+	},
+	"matchLabels must hold at least one label (a label without a value is dropped); to select everything leave matchLabels out": {
+		good: []string{`{team: shop}`, `{team: ""}`},
+		bad:  []string{`{}`, `{team: null}`, `{team: }`},
+	},
+	"every key of matchLabels must be a label key such as app or example.com/app: an optional DNS name and '/', then 1 to 63 letters, digits, '-', '_' and '.'": {
+		good: []string{`{example.com/app: shop}`, `{app.kubernetes.io/name: shop, A_b.c-1: x}`},
+		bad:  []string{`{a b: shop}`, `{"": shop}`, `{/app: shop}`, `{example.com/: shop}`, `{Example.com/app: shop}`},
+	},
+	"key must be a label key such as app or example.com/app: an optional DNS name and '/', then 1 to 63 letters, digits, '-', '_' and '.'": {
+		good: []string{`example.com/app`, `A_b.c-1`},
+		bad:  []string{`a b`, `/app`, `example.com/`, `Example.com/app`, `a/b/c`, strings.Repeat("a", 64)},
+	},
+	"values must be given for In and NotIn, and must be left out for Exists and DoesNotExist": {
+		good: []string{`{key: app, operator: NotIn, values: [""]}`, `{key: app, operator: Exists, values: []}`},
+		bad: []string{
+			`{key: app, operator: In}`, `{key: app, operator: NotIn, values: []}`,
+			`{key: app, operator: Exists, values: [a]}`, `{key: app, operator: DoesNotExist, values: [a]}`,
+		},
+	},
+	"must be the name of a namespace: lower case letters, digits and '-', beginning and ending with a letter or digit": {
+		good: []string{`shop-2`, `2-shops`}, bad: dnsLabels,
+	},
+	"must be lower case letters, digits and '-', beginning and ending with a letter or digit, such as payments-db: it becomes part of a policy name": {
+		good: []string{`shop-2`, `2-shops`}, bad: dnsLabels,
+	},
+	"the names dns and kube-apiserver… are taken by allow.dns and allow.kubeAPIServer; choose another name": {
+		good: []string{named("dns-2"), named("allow-dns")},
+		bad:  []string{named("dns"), named("kube-apiserver"), named("kube-apiserver-operators")},
+	},
+	"justification must name the business need in at least 10 characters; leading and trailing blanks do not count": {
+		good: []string{`" PCI 1.2.5 x "`}, bad: []string{`"          "`, `"because    "`},
+	},
+	"reason must say why the namespaces cannot be covered yet; blanks are no answer":                                                                                   {good: []string{`x`}, bad: blanks},
+	"approvedBy must name who approved the exemption; blanks are no answer":                                                                                            {good: []string{`x`}, bad: blanks},
+	"reviewedBy must name who reviewed the baseline; blanks are no answer":                                                                                             {good: []string{`x`}, bad: blanks},
+	"expiresAt must lie between 2020 and 2100, such as 2027-01-31T00:00:00Z: an exemption ends; a namespace that is never to be covered belongs in namespaces.exclude": moments,
+	"reviewedAt must lie between 2020 and 2100: give the moment of the last review, such as 2026-07-01T00:00:00Z":                                                      moments,
+	"a peer is either a cidr, or namespaceSelector and/or podSelector: give exactly one of the two forms": {
+		good: []string{`{cidr: 0.0.0.0/0}`, `{podSelector: {}}`, `{namespaceSelector: {}}`, `{namespaceSelector: {}, podSelector: {}}`},
+		bad:  []string{`{}`, `{cidr: 10.0.0.0/8, podSelector: {}}`, `{cidr: 10.0.0.0/8, namespaceSelector: {}}`},
+	},
+	"except takes ranges out of cidr: give cidr, or remove except": {
+		good: []string{`{cidr: 10.0.0.0/8, except: []}`}, bad: []string{`{podSelector: {}, except: [10.0.0.0/8]}`},
+	},
+	"every entry of except must lie within cidr and be smaller than it; correct the entry or widen cidr": {
+		good: []string{`{cidr: 10.0.0.0/8, except: [10.0.0.0/9, 10.255.255.255/32]}`, `{cidr: "2001:db8::/32", except: ["2001:db8:1::/48"]}`},
+		bad: []string{
+			`{cidr: 10.0.0.0/8, except: [10.0.0.0/8]}`, `{cidr: 10.0.0.0/8, except: [10.1.0.0/16, 11.0.0.0/16]}`,
+			`{cidr: 10.0.0.0/8, except: [0.0.0.0/0]}`, `{cidr: 10.0.0.0/8, except: ["2001:db8::/32"]}`,
+		},
+	},
+	"must be an address range in CIDR notation without host bits, such as 10.1.0.0/16 or 2001:db8::/32": {
+		good: []string{`10.8.0.0/15`},
+		bad:  []string{`10.9.7.3`, `10.9.7.3/24`, `10.09.7.0/24`, `10.9.7.0/33`, `10.9.7.0/024`, `"2001:db8::1/32"`, `"::ffff:10.0.0.0/104"`, `"fe80::%eth0/64"`, `any-host`},
+	},
+	"endPort is the last port of the range: it must not be smaller than port; leave it out for a single port": {
+		good: []string{`{protocol: TCP, port: 1, endPort: 65535}`, `{protocol: TCP, port: 80, endPort: 80}`},
+		bad:  []string{`{protocol: TCP, port: 80, endPort: 79}`},
+	},
+}
+
+func exempt(exclude, namespaces string) string {
+	return `{namespaces: {exclude: ` + exclude + `}, exemptions: [{namespaces: ` + namespaces +
+		`, reason: It is old., approvedBy: ciso, expiresAt: "2030-01-01T00:00:00Z"}]}`
+}
+
+func named(name string) string { return egress(name, `[{cidr: 10.0.0.0/8}]`, https) }
