@@ -4,8 +4,6 @@
 package v1alpha1
 
 // Allow lists the holes in the deny.
-//
-// +kubebuilder:validation:MinProperties=1
 type Allow struct {
 	// dns is ClusterDNS (every pod may ask the cluster's DNS servers, found from their Service, EndpointSlices and
 	// pods) or None. It has no effect when Egress is not denied.

@@ -39,18 +39,16 @@ type PCINetworkBaseline struct {
 	// spec is what the platform team declares. An empty spec is a complete baseline: both directions denied in every
 	// namespace that is not a system namespace, cluster DNS allowed.
 	// +optional
-	// +kubebuilder:default:={"enforcement":"Enforce"}
-	Spec PCINetworkBaselineSpec `json:"spec,omitzero"`
+	// +kubebuilder:default={}
+	Spec PCINetworkBaselineSpec `json:"spec,omitzero"` //nolint:kubeapilinter // defaulted, so it is never empty
 
 	// status is what the operator last observed.
 	// +optional
 	// +kubebuilder:default:={"observedGeneration":-1}
-	Status PCINetworkBaselineStatus `json:"status,omitzero"`
+	Status PCINetworkBaselineStatus `json:"status,omitzero"` //nolint:kubeapilinter // defaulted, so it is never empty
 }
 
 // PCINetworkBaselineSpec is the declared baseline.
-//
-// +kubebuilder:validation:MinProperties=1
 // +kubebuilder:validation:XValidation:rule="!has(self.allow) || !has(self.allow.rules) || self.allow.rules.all(r, r.direction in self.directions)",message="a rule's direction must be one of spec.directions; add the direction there or remove the rule (a rule in a direction that is not denied would isolate pods instead of opening a hole)",fieldPath=".allow.rules"
 // +kubebuilder:validation:XValidation:rule="!has(self.allow) || !has(self.allow.kubeAPIServer) || self.allow.kubeAPIServer.size() == 0 || 'Egress' in self.directions",message="allow.kubeAPIServer needs Egress in spec.directions; add it there or remove the entries",fieldPath=".allow.kubeAPIServer"
 // +kubebuilder:validation:XValidation:rule="!has(self.exemptions) || !has(self.namespaces) || !has(self.namespaces.exclude) || self.exemptions.all(e, e.namespaces.all(n, !(n in self.namespaces.exclude)))",message="a namespace cannot be both exempt and listed in namespaces.exclude; keep the exemption, which has an owner and an end",fieldPath=".exemptions"
@@ -63,8 +61,8 @@ type PCINetworkBaselineSpec struct {
 
 	// namespaces says which namespaces the baseline covers. Unset covers every namespace but the system ones.
 	// +optional
-	// +kubebuilder:default:={"system":"Exclude"}
-	Namespaces NamespaceScope `json:"namespaces,omitzero"`
+	// +kubebuilder:default={}
+	Namespaces NamespaceScope `json:"namespaces,omitzero"` //nolint:kubeapilinter // defaulted, so it is never empty
 
 	// directions lists the directions that are denied by default. Unset denies both; fewer is a finding, because the
 	// guidance asks for both.
@@ -83,8 +81,8 @@ type PCINetworkBaselineSpec struct {
 
 	// allow lists the holes in the deny.
 	// +optional
-	// +kubebuilder:default:={"dns":"ClusterDNS"}
-	Allow Allow `json:"allow,omitzero"`
+	// +kubebuilder:default={}
+	Allow Allow `json:"allow,omitzero"` //nolint:kubeapilinter // defaulted, so it is never empty
 
 	// exemptions takes named namespaces out of the baseline for a limited time. When an exemption expires its
 	// namespaces are denied again at that moment.
@@ -168,8 +166,6 @@ const (
 type NamespaceName string
 
 // NamespaceScope selects namespaces.
-//
-// +kubebuilder:validation:MinProperties=1
 type NamespaceScope struct {
 	// selector selects namespaces by label. Unset selects every namespace. Whoever may label a namespace can move it
 	// in or out of the scope; leave it unset where that is not acceptable.

@@ -7,8 +7,6 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // PCINetworkBaselineStatus is what the operator last observed. Its size does not grow with the cluster: detail per
 // namespace is in the NamespaceCoverage of that namespace.
-//
-// +kubebuilder:validation:MinProperties=1
 type PCINetworkBaselineStatus struct {
 	// conditions say what is true of the baseline; docs/spec.md lists every type and reason.
 	// +optional

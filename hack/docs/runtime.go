@@ -25,7 +25,7 @@ func (c *collectors) MustRegister(m ...prometheus.Collector) { *c = append(*c, m
 func (c *collectors) Unregister(prometheus.Collector) bool { return false }
 
 // desc reads the one text form that a description has.
-var desc = regexp.MustCompile(`^Desc\{fqName: "([^"]*)", help: "(.*)", constLabels: .*, variableLabels: \{(.*)\}\}$`)
+var desc = regexp.MustCompile(`^Desc\{fqName: "([^"]*)", help: "(.*?)"(?:, unit: "[^"]*")?, constLabels: .*, variableLabels: \{(.*)\}\}$`)
 
 func metricsTable() string {
 	var registered collectors

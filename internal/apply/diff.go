@@ -30,6 +30,7 @@ func (d Drift) None() bool { return len(d.Fields) == 0 }
 // delete it when they no longer want it. On our objects they are drift.
 var tracking = []string{
 	"app.kubernetes.io/instance",
+	"applyset.kubernetes.io/",
 	"argocd.argoproj.io/instance",
 	"argocd.argoproj.io/tracking-id",
 	"kustomize.toolkit.fluxcd.io/",

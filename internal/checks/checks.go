@@ -80,7 +80,7 @@ func DenyInPlace(s Subject) Finding {
 	f := Finding{Check: "DenyInPlace", Clause: "4.1", Result: Fail, Reason: pcinetv1alpha1.ReasonPoliciesMissing}
 	f.Message = fmt.Sprintf("Namespace %s has no default deny of baseline %s.", s.Namespace.Name, s.Baseline)
 	for _, p := range s.Policies {
-		if p.Role != pcinetv1alpha1.RoleDeny {
+		if p.Role != pcinetv1alpha1.RoleDeny || p.State == pcinetv1alpha1.PolicySuperfluous {
 			continue
 		}
 		if p.State == pcinetv1alpha1.PolicyInPlace {

@@ -74,7 +74,7 @@ func TestDenyInPlace(t *testing.T) {
 		"a taken name, and none under it":     {subject(deny("d", collision)), fail("NetworkPolicy shop/d is collision.")},
 		"a taken name, and a second in place": {subject(deny("d", collision), deny("d-2", inPlace)), pass},
 		"a taken name, and a second missing":  {subject(deny("d", collision), deny("d-2", missing)), fail("NetworkPolicy shop/d-2 is missing.")},
-		"a superfluous deny is not the deny":  {subject(deny("old", superfluous)), fail("NetworkPolicy shop/old is superfluous.")},
+		"a superfluous deny is not the deny":  {subject(deny("old", superfluous)), fail("Namespace shop has no default deny of baseline pci.")},
 	})
 }
 
@@ -97,7 +97,7 @@ func TestAllowancesInPlace(t *testing.T) {
 		"a missing deny is not their fault": {subject(deny("d", missing), allowance("a", inPlace)), pass},
 		"one is missing":                    {subject(allowance("a", missing, "it does not exist"), allowance("b", inPlace)), fail("PoliciesMissing", "NetworkPolicy shop/a is missing: it does not exist.")},
 		"one has drifted":                   {subject(allowance("a", inPlace), allowance("b", drifted)), fail("PoliciesMissing", "NetworkPolicy shop/b is drifted.")},
-		"one is too many":                   {subject(allowance("old", superfluous)), fail("PoliciesMissing", "NetworkPolicy shop/old is superfluous.")},
+		"one is too many":                   {subject(allowance("old", superfluous)), fail("PoliciesMissing", "Namespace shop has no default deny of baseline pci.")},
 		"a taken name of an allowance":      {subject(allowance("a", missing), allowance("b", collision, "theirs")), fail("NameCollision", "NetworkPolicy shop/b is collision: theirs.")},
 		"a taken name of the deny":          {subject(deny("d", collision), deny("d-2", inPlace)), fail("NameCollision", "NetworkPolicy shop/d is collision.")},
 	})

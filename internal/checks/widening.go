@@ -4,11 +4,12 @@
 package checks
 
 import (
-	"net/netip"
+	"net"
 	"strings"
 
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	netutils "k8s.io/utils/net"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 )
@@ -68,18 +69,20 @@ func everybody(peers []networkingv1.NetworkPolicyPeer) string {
 }
 
 func markHalves(halves *[2]uint8, b *networkingv1.IPBlock) {
-	prefix, err := netip.ParsePrefix(b.CIDR)
-	if err != nil || prefix.Bits() > 1 {
+	_, prefix, err := netutils.ParseCIDRSloppy(b.CIDR) // stored objects may hold what the API server no longer accepts
+	if err != nil {
 		return
 	}
+	bits, size := prefix.Mask.Size()
 	family := 0
-	if prefix.Addr().Is6() {
+	if size == 8*net.IPv6len {
 		family = 1
 	}
 	switch {
-	case prefix.Bits() == 0:
+	case bits > 1:
+	case bits == 0:
 		halves[family] = 3
-	case prefix.Masked().Addr().AsSlice()[0] >= 128:
+	case prefix.IP[0] >= 128:
 		halves[family] |= 2
 	default:
 		halves[family] |= 1

@@ -178,8 +178,12 @@ func rule(r pcinetv1alpha1.AllowRule) (policy.Rule, error) {
 }
 
 func peer(p pcinetv1alpha1.Peer) (policy.Peer, error) {
+	selects := p.NamespaceSelector != nil || p.PodSelector != nil
+	if selects && (p.CIDR != "" || len(p.Except) > 0) {
+		return policy.Peer{}, fmt.Errorf("a peer is either a cidr or selectors, not both")
+	}
 	if p.CIDR == "" {
-		if p.NamespaceSelector == nil && p.PodSelector == nil {
+		if !selects {
 			return policy.Peer{}, fmt.Errorf("neither cidr nor a selector is given")
 		}
 		return policy.Peer{Pods: &policy.PodPeer{Namespaces: selector(p.NamespaceSelector), Pods: selector(p.PodSelector)}}, nil

@@ -6,6 +6,7 @@ package policy
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -16,6 +17,10 @@ import (
 // lists endpoints never looks like a change.
 func (r Rule) Canonical() Rule {
 	peers := slices.Clone(r.Peers)
+	for i := range peers {
+		peers[i].Except = slices.Clone(peers[i].Except)
+		slices.SortFunc(peers[i].Except, netip.Prefix.Compare)
+	}
 	slices.SortFunc(peers, func(a, b Peer) int { return cmp.Compare(a.key(), b.key()) })
 	peers = slices.CompactFunc(peers, func(a, b Peer) bool { return a.key() == b.key() })
 	ports := slices.Clone(r.Ports)

@@ -7,6 +7,7 @@ package render
 
 import (
 	"maps"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -63,8 +64,9 @@ func Render(b Backend, s policy.Set, p policy.Policy) Object {
 // Name returns the name of the object for a baseline's policy.
 func Name(baseline, policyName string) string { return "pcinb-" + baseline + "-" + policyName }
 
-// SecondName returns the name to use when somebody else's object has the given one.
-func SecondName(name string) string { return name + "-2" }
+// SecondName returns the name to use when somebody else's object has the given one. It begins as no first name does, so it
+// is never that of another policy.
+func SecondName(name string) string { return "pcinb2-" + strings.TrimPrefix(name, "pcinb-") }
 
 // Labels returns the labels of everything written for a baseline.
 func Labels(baseline string) map[string]string {

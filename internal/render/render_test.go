@@ -103,7 +103,7 @@ func TestTheLongestNamesAreValid(t *testing.T) {
 	longest := strings.Repeat("x", 48)
 	for _, p := range policyNames(longest) {
 		name := render.SecondName(render.Name(longest, p))
-		if msgs := validation.IsDNS1123Subdomain(name); len(msgs) > 0 || !strings.HasPrefix(name, "pcinb-") {
+		if msgs := validation.IsDNS1123Subdomain(name); len(msgs) > 0 || !strings.HasPrefix(name, "pcinb2-") {
 			t.Errorf("%s (%d characters): %v", name, len(name), msgs)
 		}
 	}

@@ -49,11 +49,14 @@ func Clip(s string, n int) string {
 	if len(s) <= n {
 		return s
 	}
-	s = s[:n-len(more)]
-	for !utf8.ValidString(s) {
-		s = s[:len(s)-1]
+	if n < len(more) {
+		return ""
 	}
-	return s + more
+	end := n - len(more)
+	for end > 0 && !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end] + more
 }
 
 // Payload returns the server-side apply payload that makes obj's status ours: its kind, name and the given status, and

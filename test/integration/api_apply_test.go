@@ -5,7 +5,6 @@ package integration_test
 
 import (
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -84,38 +83,6 @@ func TestDefaults(t *testing.T) {
 			t.Errorf("observedGeneration %d, want -1", got)
 		}
 	})
-}
-
-// TestEveryDefaultIsListed keeps defaultSpec complete: there is no default in the schema that it lacks.
-func TestEveryDefaultIsListed(t *testing.T) {
-	crds, err := readCRDs(filepath.Join(repoRoot, "config", "crd"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got []string
-	for _, crd := range crds {
-		walk(node{schema: crd.Spec.Versions[0].Schema.OpenAPIV3Schema}, func(n node) {
-			if n.schema.Default != nil {
-				got = append(got, crd.Spec.Names.Kind+" "+n.place()+" "+string(n.schema.Default.Raw))
-			}
-		})
-	}
-	want := []string{
-		`PCINetworkBaseline spec {}`,
-		`PCINetworkBaseline spec.allow {}`,
-		`PCINetworkBaseline spec.allow.dns "ClusterDNS"`,
-		`PCINetworkBaseline spec.backend "Auto"`,
-		`PCINetworkBaseline spec.deletionPolicy "Retain"`,
-		`PCINetworkBaseline spec.directions ["Ingress","Egress"]`,
-		`PCINetworkBaseline spec.enforcement "Enforce"`,
-		`PCINetworkBaseline spec.namespaces {}`,
-		`PCINetworkBaseline spec.namespaces.system "Exclude"`,
-		`PCINetworkBaseline status {"observedGeneration":-1}`,
-		`PCINetworkBaseline status.observedGeneration -1`,
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("defaults in the CRDs (-want +got):\n%s", diff)
-	}
 }
 
 // TestApplyingAgainChangesNothing is what Git tools rely on: a manifest that was applied is in sync, and stays so.

@@ -156,6 +156,10 @@ var celExamples = map[string]examples{
 		good: []string{`{metadata: {name: allow}}`, `{metadata: {name: allow-listed}}`, `{metadata: {name: shop-allowed}}`},
 		bad:  []string{`{metadata: {name: shop-allow}}`, `{metadata: {name: shop-allow-dns}}`},
 	},
+	"directions: list each direction once": {
+		good: []string{`[Egress, Ingress]`, `[Ingress]`},
+		bad:  []string{`[Egress, Egress]`},
+	},
 	"a rule's direction must be one of spec.directions; add the direction there or remove the rule (a rule in a direction that is not denied would isolate pods instead of opening a hole)": {
 		good: []string{`{directions: [Egress], ` + peers(`[{cidr: 10.0.0.0/8}]`)[1:], peers(`[{cidr: 10.0.0.0/8}]`)},
 		bad:  []string{`{directions: [Ingress], ` + peers(`[{cidr: 10.0.0.0/8}]`)[1:]},

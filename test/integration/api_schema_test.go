@@ -104,6 +104,24 @@ func (n node) rules() []rule {
 	return rules
 }
 
+// describe lists what n demands and what it defaults to, one line each.
+func (n node) describe() []string {
+	var found []string
+	for _, r := range n.rules() {
+		line := r.String()
+		for _, validation := range n.schema.XValidations {
+			if validation.Message == r.demand && validation.FieldPath != "" {
+				line += " (at " + validation.FieldPath + ")"
+			}
+		}
+		found = append(found, line)
+	}
+	if value := n.schema.Default; value != nil {
+		found = append(found, rule{n.place(), "default " + string(value.Raw)}.String())
+	}
+	return found
+}
+
 // limit is a rule that is a number, and the measure of a value that it is about.
 type limit struct {
 	keyword string

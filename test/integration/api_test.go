@@ -50,6 +50,24 @@ func TestEveryRuleOfTheAPI(t *testing.T) {
 	}
 }
 
+// TestTheAPIKeepsItsRules compares the rules and defaults in the CRDs with the list in testdata, so that none goes or
+// changes unnoticed.
+func TestTheAPIKeepsItsRules(t *testing.T) {
+	crds, err := readCRDs(filepath.Join(repoRoot, "config", "crd"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, crd := range crds {
+		walk(node{schema: crd.Spec.Versions[0].Schema.OpenAPIV3Schema}, func(n node) {
+			for _, line := range n.describe() {
+				got = append(got, crd.Spec.Names.Kind+" "+line)
+			}
+		})
+	}
+	golden(t, filepath.Join("testdata", "api-rules.txt"), strings.Join(got, "\n")+"\n")
+}
+
 // trial collects what the API server said about one kind.
 type trial struct {
 	kind     string

@@ -31,6 +31,8 @@ import (
 
 const repoRoot = "../.."
 
+var update = flag.Bool("update", false, "rewrite the files in testdata that tests compare with")
+
 // env is what TestMain started. Its configuration and client are those of a
 // cluster administrator.
 var env struct {
