@@ -190,11 +190,18 @@ var announced = []string{
 	pcinetv1alpha1.ConditionExemptionsCurrent, pcinetv1alpha1.ConditionReviewCurrent,
 }
 
-// announce emits an event for each announced condition that changed, but not for progress.
+// announce emits an event for each announced condition that changed, but not for progress. The first look announces only
+// what is wrong.
 func (r *BaselineReconciler) announce(b *pcinetv1alpha1.PCINetworkBaseline, now []metav1.Condition) {
 	for _, c := range now {
 		old := apimeta.FindStatusCondition(b.Status.Conditions, c.Type)
-		if old == nil || (old.Status == c.Status && old.Reason == c.Reason) ||
+		if old == nil {
+			old = &metav1.Condition{Status: c.Status, Reason: c.Reason}
+			if c.Status == metav1.ConditionFalse {
+				old.Reason = ""
+			}
+		}
+		if (old.Status == c.Status && old.Reason == c.Reason) ||
 			c.Reason == pcinetv1alpha1.ReasonProgressing || !slices.Contains(announced, c.Type) {
 			continue
 		}

@@ -96,7 +96,7 @@ func (r *NamespaceReconciler) write(ctx context.Context, s *scope, w *wantedPoli
 		return false
 	}
 	w.live, w.state, w.message = change.Object, pcinetv1alpha1.PolicyInPlace, ""
-	r.authored.Store(client.ObjectKeyFromObject(w.intended), change.Object.GetUID())
+	r.authored.Store(client.ObjectKeyFromObject(w.intended), author{s.baseline.Name, change.Object.GetUID()})
 	s.wrote = true
 	if cause != "" {
 		r.repaired(ctx, s, w, change, cause)
@@ -137,7 +137,7 @@ func (r *NamespaceReconciler) repaired(ctx context.Context, s *scope, w *wantedP
 		what = driftMessage(change.Drift)
 	}
 	ctrl.LoggerFrom(ctx).Info("Restored a policy", "policy", key.String(), "cause", cause, "fields", change.Drift.Fields, "manager", change.Drift.Manager)
-	r.event(s, eventNormal, "PolicyRepaired", "Repair", fmt.Sprintf("Restored NetworkPolicy %s: %s", key, what))
+	r.event(s, eventNormal, "PolicyRepaired", "Restore-"+cause+"-"+w.policy.Name, fmt.Sprintf("Restored NetworkPolicy %s: %s", key, what))
 }
 
 // asked says whether an update only followed a change of the cluster (its DNS, its API server's addresses). That can be so

@@ -14,6 +14,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -56,8 +57,14 @@ type NamespaceReconciler struct {
 
 	compiled compiledBaselines
 	fights   *fights
-	// authored holds the UIDs (by name) of policies that were written and are in no coverage yet.
+	// authored holds, by name, the author of each policy that was written and is in no coverage yet.
 	authored sync.Map
+}
+
+// author says which baseline wrote a policy, and the policy's UID.
+type author struct {
+	baseline string
+	uid      types.UID
 }
 
 // +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch

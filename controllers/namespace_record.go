@@ -36,7 +36,7 @@ func (r *NamespaceReconciler) record(ctx context.Context, s *scope) error {
 	if state == "" {
 		return r.recordOutOfScope(ctx, s)
 	}
-	if s.wrote && s.refused == "" && s.transient == nil {
+	if s.wrote && s.refused == "" && s.transient == nil && s.contested == "" { // in a fight every look writes
 		s.deferred, s.requeueAfter = true, soon
 		return nil
 	}
@@ -118,7 +118,8 @@ func (r *NamespaceReconciler) announce(ctx context.Context, s *scope, state pcin
 	}
 }
 
-// event tells of the namespace's coverage.
+// event tells of the namespace's coverage. Events that differ in their note alone are counted as one and keep the first note
+// (k8s.io/client-go tools/events), so whatever must be told apart has an action of its own.
 func (r *NamespaceReconciler) event(s *scope, kind, reason, action, note string) {
 	about := &corev1.ObjectReference{
 		APIVersion: pcinetv1alpha1.GroupVersion.String(), Kind: "NamespaceCoverage",

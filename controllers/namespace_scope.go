@@ -80,7 +80,7 @@ func (r *NamespaceReconciler) owns(s *scope, obj client.Object) bool {
 	if render.Owner(obj.GetLabels()) == s.baseline.Name {
 		return true
 	}
-	if uid, ok := r.authored.Load(client.ObjectKeyFromObject(obj)); ok && uid == obj.GetUID() {
+	if by, ok := r.authored.Load(client.ObjectKeyFromObject(obj)); ok && by == (author{s.baseline.Name, obj.GetUID()}) {
 		return true
 	}
 	if s.previous == nil {

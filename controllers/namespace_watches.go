@@ -104,7 +104,7 @@ func (r *NamespaceReconciler) contentHandler(matters func(o, n client.Object) bo
 	return handler.Funcs{
 		CreateFunc: func(_ context.Context, e event.CreateEvent, q queue) {
 			if !e.IsInInitialList {
-				r.add(q, e.Object.GetNamespace(), 0)
+				r.add(q, e.Object.GetNamespace(), background) // mostly the echo of our own creations; they only add
 			}
 		},
 		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) {

@@ -198,7 +198,7 @@ func TestDriftNamesTheLastForeignManager(t *testing.T) {
 		return new(metav1.Date(2026, 11, 23, 9, minute, 0, 0, time.UTC))
 	}
 	entry := func(manager string, when *metav1.Time) metav1.ManagedFieldsEntry {
-		return metav1.ManagedFieldsEntry{Manager: manager, Operation: metav1.ManagedFieldsOperationUpdate, Time: when, FieldsV1: &metav1.FieldsV1{Raw: []byte("{}")}}
+		return metav1.ManagedFieldsEntry{Manager: manager, Operation: metav1.ManagedFieldsOperationUpdate, Time: when, FieldsV1: metav1.NewFieldsV1("{}")}
 	}
 	cases := map[string]struct {
 		entries []metav1.ManagedFieldsEntry

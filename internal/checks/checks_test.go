@@ -97,7 +97,7 @@ func TestAllowancesInPlace(t *testing.T) {
 		"a missing deny is not their fault": {subject(deny("d", missing), allowance("a", inPlace)), pass},
 		"one is missing":                    {subject(allowance("a", missing, "it does not exist"), allowance("b", inPlace)), fail("PoliciesMissing", "NetworkPolicy shop/a is missing: it does not exist.")},
 		"one has drifted":                   {subject(allowance("a", inPlace), allowance("b", drifted)), fail("PoliciesMissing", "NetworkPolicy shop/b is drifted.")},
-		"one is too many":                   {subject(allowance("old", superfluous)), fail("PoliciesMissing", "Namespace shop has no default deny of baseline pci.")},
+		"one is too many":                   {subject(allowance("old", superfluous)), fail("PoliciesMissing", "NetworkPolicy shop/old is superfluous.")},
 		"a taken name of an allowance":      {subject(allowance("a", missing), allowance("b", collision, "theirs")), fail("NameCollision", "NetworkPolicy shop/b is collision: theirs.")},
 		"a taken name of the deny":          {subject(deny("d", collision), deny("d-2", inPlace)), fail("NameCollision", "NetworkPolicy shop/d is collision.")},
 	})

@@ -27,7 +27,7 @@ const ownNamespace = "pci-network-baseline-system"
 
 var sameAddr = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
 
-func newScheme(t testing.TB) *runtime.Scheme {
+func newScheme(t *testing.T) *runtime.Scheme {
 	t.Helper()
 	s := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, discoveryv1.AddToScheme, networkingv1.AddToScheme} {
@@ -40,7 +40,7 @@ func newScheme(t testing.TB) *runtime.Scheme {
 
 // cached reads the objects as the operator's cache gives them: of pods it holds those on host networks alone, trimmed
 // (see facts.CacheOptions).
-func cached(t testing.TB, objs ...client.Object) client.Reader {
+func cached(t *testing.T, objs ...client.Object) client.Reader {
 	t.Helper()
 	return interceptor.NewClient(fake.NewClientBuilder().WithScheme(newScheme(t)).WithObjects(objs...).Build(), interceptor.Funcs{
 		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
@@ -65,7 +65,7 @@ func cached(t testing.TB, objs ...client.Object) client.Reader {
 }
 
 // trim applies the transform of the operator's cache.
-func trim(t testing.TB, obj client.Object) {
+func trim(t *testing.T, obj client.Object) {
 	t.Helper()
 	opts := facts.CacheOptions(func(client.Object) {})
 	transform := opts.DefaultTransform

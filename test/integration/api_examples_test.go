@@ -157,7 +157,7 @@ var celExamples = map[string]examples{
 		bad:  []string{`{metadata: {name: shop-allow}}`, `{metadata: {name: shop-allow-dns}}`},
 	},
 	"directions: list each direction once": {
-		good: []string{`[Egress, Ingress]`, `[Ingress]`},
+		good: []string{`[Egress, Ingress]`, `[Ingress, Egress]`},
 		bad:  []string{`[Egress, Egress]`},
 	},
 	"a rule's direction must be one of spec.directions; add the direction there or remove the rule (a rule in a direction that is not denied would isolate pods instead of opening a hole)": {

@@ -57,7 +57,7 @@ func create(t *testing.T, object client.Object) {
 func deleteAtEnd(t *testing.T, object client.Object) {
 	t.Helper()
 	t.Cleanup(func() {
-		// t.Context is already over here.
+		//nolint:usetesting // t.Context is already over in a cleanup
 		if err := client.IgnoreNotFound(env.client.Delete(context.Background(), object)); err != nil {
 			t.Error(err)
 		}
@@ -102,7 +102,7 @@ func live(t *testing.T, object *unstructured.Unstructured) *unstructured.Unstruc
 func golden(t *testing.T, path, got string) {
 	t.Helper()
 	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o600); err != nil {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -36,8 +36,6 @@ import (
 
 const repoRoot = "../.."
 
-var updateHealth = flag.Bool("update-health", false, "record objects for Argo CD's health tests in config/argocd")
-
 // env is what TestMain started. Configuration and clients are those of a cluster administrator.
 var env struct {
 	dir     string

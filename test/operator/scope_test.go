@@ -168,9 +168,10 @@ func TestABaselineThatSelectsNothingIsNotReady(t *testing.T) {
 	awaitEvent(t, "default", b.Name, "NoNamespaceSelected", b.Name)
 }
 
-// remove deletes a baseline and waits until it is gone.
+// remove deletes a baseline, which the operator has seen, and waits until it is gone.
 func remove(t *testing.T, b *pcinetv1alpha1.PCINetworkBaseline) {
 	t.Helper()
+	awaitBaseline(t, b)
 	if err := env.client.Delete(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}
