@@ -25,7 +25,7 @@ func refusal(err error) string {
 		switch text := err.Error(); {
 		case strings.Contains(text, "exceeded quota"):
 			return pcinetv1alpha1.ReasonQuotaExceeded
-		case strings.Contains(text, "User \"") || strings.Contains(text, "cannot "):
+		case strings.Contains(text, "is forbidden: User \""):
 			return pcinetv1alpha1.ReasonForbidden
 		}
 		return pcinetv1alpha1.ReasonAdmissionRefused

@@ -266,7 +266,9 @@ func (c *trial) checkComplete(t *testing.T) {
 			t.Errorf("no rejected example of %v", r)
 		}
 	}
-	t.Logf("%s: %d rules, each kept by one example and broken by another", c.kind, len(all))
+	if !t.Failed() {
+		t.Logf("%s: %d rules, each kept by one example and broken by another", c.kind, len(all))
+	}
 }
 
 func fragment(t *testing.T, text string) any {

@@ -62,7 +62,7 @@ func create(t *testing.T, object client.Object) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		// t.Context is already over here.
+		//nolint:usetesting // t.Context is already over in a cleanup
 		if err := client.IgnoreNotFound(env.client.Delete(context.Background(), object)); err != nil {
 			t.Error(err)
 		}
@@ -268,10 +268,9 @@ func message(conditions []metav1.Condition, kind string) string {
 	return ""
 }
 
-// awaitEvent waits for an event about an object and returns its note. Events about a baseline are in namespace default.
-func awaitEvent(t *testing.T, namespace, about, reason string, contains ...string) string {
+// awaitEvent waits for an event about an object. Events about a baseline are in namespace default.
+func awaitEvent(t *testing.T, namespace, about, reason string, contains ...string) {
 	t.Helper()
-	var note string
 	eventually(t, "there is an event "+reason+" about "+about, func() error {
 		var list eventsv1.EventList
 		if err := env.client.List(t.Context(), &list, client.InNamespace(namespace)); err != nil {
@@ -285,13 +284,26 @@ func awaitEvent(t *testing.T, namespace, about, reason string, contains ...strin
 			}
 			seen = append(seen, e.Reason+": "+e.Note)
 			if e.Reason == reason && !slices.ContainsFunc(contains, func(s string) bool { return !strings.Contains(e.Note, s) }) {
-				note = e.Note
 				return nil
 			}
 		}
 		return fmt.Errorf("there are %q, none with %q", seen, contains)
 	})
-	return note
 }
 
 func keyOf(object client.Object) client.ObjectKey { return client.ObjectKeyFromObject(object) }
+
+// noEvent returns an error if a namespace has events with a reason.
+func noEvent(t *testing.T, namespace, reason string) error {
+	t.Helper()
+	var list eventsv1.EventList
+	if err := env.client.List(t.Context(), &list, client.InNamespace(namespace)); err != nil {
+		return err
+	}
+	for i := range list.Items {
+		if e := &list.Items[i]; e.Reason == reason {
+			return fmt.Errorf("event %s about %s: %s", e.Reason, e.Regarding.Name, e.Note)
+		}
+	}
+	return nil
+}

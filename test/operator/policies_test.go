@@ -46,16 +46,13 @@ func ours(baseline, name string, spec networkingv1.NetworkPolicySpec) *networkin
 	}
 }
 
-func wantDeny(baseline string, directions ...networkingv1.PolicyType) *networkingv1.NetworkPolicy {
-	if len(directions) == 0 {
-		directions = []networkingv1.PolicyType{ingress, egress}
-	}
-	return ours(baseline, denyName(baseline), networkingv1.NetworkPolicySpec{PolicyTypes: directions})
+func wantDeny(baseline string) *networkingv1.NetworkPolicy {
+	return ours(baseline, denyName(baseline), networkingv1.NetworkPolicySpec{PolicyTypes: []networkingv1.PolicyType{ingress, egress}})
 }
 
-// wantDNS is the allowance for the cluster's DNS of these tests, and further rules.
-func wantDNS(baseline string, more ...networkingv1.NetworkPolicyEgressRule) *networkingv1.NetworkPolicy {
-	rules := append([]networkingv1.NetworkPolicyEgressRule{podRule(metav1.NamespaceSystem, map[string]string{"k8s-app": "kube-dns"}, 53)}, more...)
+// wantDNS is the allowance for the cluster's DNS of these tests.
+func wantDNS(baseline string) *networkingv1.NetworkPolicy {
+	rules := []networkingv1.NetworkPolicyEgressRule{podRule(metav1.NamespaceSystem, map[string]string{"k8s-app": "kube-dns"}, 53)}
 	return ours(baseline, allowName(baseline, "dns"), networkingv1.NetworkPolicySpec{
 		PolicyTypes: []networkingv1.PolicyType{egress}, Egress: rules,
 	})
@@ -173,4 +170,28 @@ func dnsObjects(namespace, name string, selector map[string]string, port int32) 
 		slice.Ports = append(slice.Ports, discoveryv1.EndpointPort{Name: new(portName), Protocol: new(protocol), Port: new(port)})
 	}
 	return []client.Object{service, slice}
+}
+
+func tcp(port int) []networkingv1.NetworkPolicyPort {
+	return []networkingv1.NetworkPolicyPort{networkPort(corev1.ProtocolTCP, port)}
+}
+
+// endpointSlice returns a slice of a Service with one address and one TCP port.
+func endpointSlice(namespace, service, address string, port int32) *discoveryv1.EndpointSlice {
+	return &discoveryv1.EndpointSlice{
+		ObjectMeta:  metav1.ObjectMeta{Namespace: namespace, Name: uniqueName(service), Labels: map[string]string{discoveryv1.LabelServiceName: service}},
+		AddressType: discoveryv1.AddressTypeIPv4,
+		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{address}}},
+		Ports:       []discoveryv1.EndpointPort{{Name: new("https"), Protocol: new(corev1.ProtocolTCP), Port: new(port)}},
+	}
+}
+
+// apiServerPort returns the port in the slice that the API server keeps of itself.
+func apiServerPort(t *testing.T) int {
+	t.Helper()
+	slice := &discoveryv1.EndpointSlice{}
+	if err := env.client.Get(t.Context(), client.ObjectKey{Namespace: metav1.NamespaceDefault, Name: "kubernetes"}, slice); err != nil {
+		t.Fatal(err)
+	}
+	return int(*slice.Ports[0].Port)
 }

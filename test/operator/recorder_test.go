@@ -112,11 +112,9 @@ func replay(initial map[string]*networkingv1.NetworkPolicy, events []recorded, f
 }
 
 // noGap fails the test if there was an instant without a deny in one of the directions.
-func (r *recorder) noGap(t *testing.T, directions ...networkingv1.PolicyType) []recorded {
+func (r *recorder) noGap(t *testing.T) []recorded {
 	t.Helper()
-	if len(directions) == 0 {
-		directions = []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress}
-	}
+	directions := []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress}
 	events := r.all(t)
 	replay(r.initial, events, func(after string, live map[string]*networkingv1.NetworkPolicy) {
 		for _, d := range directions {
