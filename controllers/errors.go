@@ -46,12 +46,17 @@ func stale(err error) bool {
 // maxCause is how much of a cause is quoted, so that the remedy after it is never cut off.
 const maxCause = 150
 
-// cause returns what the API server said, without our own words around it.
+// cause returns what the API server said, without our own words around it, and without the object's name before it: the
+// reason comes last, and must not be cut off.
 func cause(err error) string {
+	text := err.Error()
 	if status := apierrors.APIStatus(nil); errors.As(err, &status) {
-		return status.Status().Message
+		text = status.Status().Message
 	}
-	return err.Error()
+	if _, why, found := strings.Cut(text, " is forbidden: "); found {
+		return why
+	}
+	return text
 }
 
 // remedy says what to do about a refusal.

@@ -134,29 +134,52 @@ func (c *child) probe(ctx context.Context) error {
 
 // cpu returns the CPU time that the process has used.
 func (c *child) cpu() (time.Duration, error) {
-	stat, err := os.ReadFile(c.proc("stat"))
+	used, err := processCPU(strconv.Itoa(c.cmd.Process.Pid))
 	if err != nil {
 		return 0, errors.Join(c.check(), err)
 	}
-	// Field 2 is the program's name in parentheses and may contain anything; utime and stime are 14 and 15.
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	if len(fields) < 13 {
-		return 0, fmt.Errorf("%s is too short", c.proc("stat"))
+	return used, nil
+}
+
+// processCPU returns the CPU time of a process, "self" for this one.
+func processCPU(pid string) (time.Duration, error) {
+	path := filepath.Join("/proc", pid, "stat")
+	stat, err := os.ReadFile(path) //nolint:gosec // G304: a path in /proc
+	if err != nil {
+		return 0, err
 	}
+	fields := statFields(stat)
+	if len(fields) < 15 {
+		return 0, fmt.Errorf("%s is too short", path)
+	}
+	ticks, err := sumTicks(fields[11:13])
+	return time.Duration(ticks) * tick, err
+}
+
+// statFields splits /proc/PID/stat behind the program's name, which stands in
+// parentheses and may contain anything: state and parent come first, and as
+// the 12th to 15th the CPU times of the process, in user mode and in the
+// kernel, and of the children that it has waited for.
+func statFields(stat []byte) []string {
+	return strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+}
+
+func sumTicks(fields []string) (int64, error) {
 	var sum int64
-	for _, field := range fields[11:13] {
+	for _, field := range fields {
 		ticks, err := strconv.ParseInt(field, 10, 64)
 		if err != nil {
 			return 0, err
 		}
 		sum += ticks
 	}
-	return time.Duration(sum) * tick, nil
+	return sum, nil
 }
 
 // peakMiB returns the largest resident set that the process has had.
 func (c *child) peakMiB() (float64, error) {
-	status, err := os.ReadFile(c.proc("status"))
+	path := filepath.Join("/proc", strconv.Itoa(c.cmd.Process.Pid), "status")
+	status, err := os.ReadFile(path) //nolint:gosec // G304: a path in /proc
 	if err != nil {
 		return 0, errors.Join(c.check(), err)
 	}
@@ -168,11 +191,7 @@ func (c *child) peakMiB() (float64, error) {
 		kib, err := strconv.ParseFloat(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 64)
 		return kib / 1024, err
 	}
-	return 0, fmt.Errorf("no VmHWM in %s", c.proc("status"))
-}
-
-func (c *child) proc(file string) string {
-	return filepath.Join("/proc", strconv.Itoa(c.cmd.Process.Pid), file)
+	return 0, fmt.Errorf("no VmHWM in %s", path)
 }
 
 // settle returns when the process has been at rest for two seconds, or after a

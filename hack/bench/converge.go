@@ -23,6 +23,8 @@ import (
 type convergenceRound struct {
 	raw, loop, operator time.Duration
 	loopCPU, cpu        time.Duration
+	rawCPU, recorderCPU time.Duration // of this program: raw client with recorder, and recorder alone
+	peak                float64       // MiB
 	ready               time.Duration // until the baseline's Ready, 0 if it was not seen
 	usage               usage
 	curve               []float64 // namespaces per second in each tenth of the namespaces
@@ -77,12 +79,21 @@ func (b *bench) convergeRaw(ctx context.Context, round string, result *convergen
 	}
 	b.raw = raw
 	seen := raw.recorder.expect(isProtected, raw.namespaces...)
+	before, err := processCPU("self")
+	if err != nil {
+		return nil, err
+	}
 	if result.raw, err = raw.client.fill(ctx, b.specimen, raw.namespaces); err != nil {
 		return nil, err
 	}
 	if err := raw.recorder.waitAll(ctx, seen, b.limit()); err != nil {
 		return nil, err
 	}
+	after, err := processCPU("self")
+	if err != nil {
+		return nil, err
+	}
+	result.rawCPU = after - before
 	objects := b.opts.n * b.specimen.writes()
 	b.result("raw client: %d objects in %.2f s, %.0f/s", objects, result.raw.Seconds(), float64(objects)/result.raw.Seconds())
 	return raw.site, nil
@@ -122,10 +133,17 @@ func (b *bench) convergeOperator(ctx context.Context, round string, result *conv
 		return nil, err
 	}
 	result.usage, err = operator.requests(ctx, func() error {
-		seen, err := b.coverAll(ctx, operator)
-		if err == nil {
-			result.operator, result.curve = seen.took, seen.curve
+		own, err := processCPU("self")
+		if err != nil {
+			return err
 		}
+		seen, err := b.coverAll(ctx, operator)
+		if err != nil {
+			return err
+		}
+		result.operator, result.curve = seen.took, seen.curve
+		after, err := processCPU("self")
+		result.recorderCPU = after - own
 		return err
 	})
 	if err != nil {
@@ -136,6 +154,10 @@ func (b *bench) convergeOperator(ctx context.Context, round string, result *conv
 		return nil, err
 	}
 	result.cpu = after - before
+	if err := operator.notePeak(); err != nil {
+		return nil, err
+	}
+	result.peak = operator.peak
 	if _, ready := operator.recorder.status(); !ready.IsZero() {
 		result.ready = ready.Sub(operator.declared)
 	}
@@ -144,7 +166,7 @@ func (b *bench) convergeOperator(ctx context.Context, round string, result *conv
 	}
 	b.operator = operator
 	b.result("operator: %d namespaces covered in %.2f s, CPU %.2f s, writes: %s", b.opts.n, result.operator.Seconds(), result.cpu.Seconds(), &result.usage)
-	return operator.site, operator.notePeak()
+	return operator.site, nil
 }
 
 // covered says how long all namespaces took and how the pace went.

@@ -51,7 +51,17 @@ func (r *results) convergence(b *bench, rounds []convergenceRound) {
 			return c.operator.Seconds() / c.raw.Seconds()
 		}), convergenceTarget, perRound(rounds, func(c *convergenceRound) float64 { return c.operator.Seconds() / c.raw.Seconds() }))
 	}
-	r.add("cpu_ms_per_namespace", 1000*seconds(func(c *convergenceRound) time.Duration { return c.cpu })/count, cpuTarget, "")
+	r.add("cpu_ms_per_namespace", 1000*seconds(func(c *convergenceRound) time.Duration { return c.cpu })/count, cpuTarget,
+		fmt.Sprintf("raw client about %.2f", 1000*seconds(func(c *convergenceRound) time.Duration { return c.rawCPU - c.recorderCPU })/count))
+	peak := 0.0
+	for i := range rounds {
+		peak = max(peak, rounds[i].peak)
+	}
+	limit := float64(rssTarget1k)
+	if r.n > 1000 {
+		limit = rssTarget10k
+	}
+	r.add("rss_mib", peak, limit, fmt.Sprintf("peak, when all %d namespaces are covered; %d policies of others", r.n, b.opts.foreign*r.n))
 	var curve []string
 	for _, rate := range last.curve {
 		curve = append(curve, fmt.Sprintf("%.0f", rate))
@@ -139,11 +149,7 @@ func (r *results) idle(unrelated, used *usage, cpu float64) {
 
 // footprint reports what the operator took at most in the whole run.
 func (r *results) footprint(b *bench) {
-	limit := float64(rssTarget1k)
-	if r.n > 1000 {
-		limit = rssTarget10k
-	}
-	r.add("rss_mib", b.operator.peak, limit, fmt.Sprintf("peak; %d namespaces at the end, %d policies of others", len(b.operator.namespaces), b.opts.foreign*r.n))
+	r.add("peak RSS at the end, MiB", b.operator.peak, noTarget, fmt.Sprintf("%d namespaces", len(b.operator.namespaces)))
 	size, _ := b.operator.recorder.status()
 	r.add("status_bytes", float64(size), statusTarget, "largest seen")
 }

@@ -4,10 +4,10 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,16 +29,12 @@ func measureLoad() (load, error) {
 		return result, err
 	}
 	first, _, _ := strings.Cut(string(stat), "\n")
-	// cpu user nice system idle iowait irq softirq steal; guests are in user.
-	for i, field := range strings.Fields(first) {
-		if i == 0 || i == 4 || i == 5 || i > 8 {
-			continue
-		}
-		ticks, err := strconv.ParseInt(field, 10, 64)
-		if err != nil {
-			return result, err
-		}
-		result.busy += ticks
+	fields := strings.Fields(first) // cpu user nice system idle iowait irq softirq steal …
+	if len(fields) < 9 {
+		return result, fmt.Errorf("unexpected first line of /proc/stat: %q", first)
+	}
+	if result.busy, err = sumTicks(slices.Concat(fields[1:4], fields[6:9])); err != nil {
+		return result, err
 	}
 	result.ours, err = ownTicks()
 	return result, err
@@ -56,19 +52,15 @@ func ownTicks() (int64, error) {
 		if err != nil {
 			continue // it has ended since
 		}
-		// Behind the name in parentheses: state, parent, …, and as the 12th to 15th the
-		// process's own CPU times and those of its children that were waited for.
-		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+		fields := statFields(stat)
 		if len(fields) < 15 || fields[1] != self && filepath.Base(filepath.Dir(path)) != self {
 			continue
 		}
-		for _, field := range fields[11:15] {
-			ticks, err := strconv.ParseInt(field, 10, 64)
-			if err != nil {
-				return 0, err
-			}
-			sum += ticks
+		ticks, err := sumTicks(fields[11:15])
+		if err != nil {
+			return 0, err
 		}
+		sum += ticks
 	}
 	return sum, nil
 }

@@ -86,6 +86,9 @@ func DenyInPlace(s Subject) Finding {
 		if p.State == pcinetv1alpha1.PolicyInPlace {
 			return Finding{Check: f.Check, Clause: f.Clause, Result: Pass, Reason: pcinetv1alpha1.ReasonNamespaceProtected}
 		}
+		if p.State == pcinetv1alpha1.PolicyCollision {
+			f.Reason = pcinetv1alpha1.ReasonNameCollision // both names are taken
+		}
 		f.Message = describe(s, p)
 	}
 	return f

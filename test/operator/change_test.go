@@ -29,7 +29,9 @@ func TestNoChangeOfABaselineLeavesAnInstantWithoutADeny(t *testing.T) {
 	}{
 		"a rule is added": {
 			change: withRule,
-			want:   func(b string) []*networkingv1.NetworkPolicy { return set(wantDeny(b), wantDNS(b), wantRule(b, "gateway")) },
+			want: func(b string) []*networkingv1.NetworkPolicy {
+				return set(wantDeny(b), wantDNS(b), wantRule(b, "gateway"))
+			},
 		},
 		"a rule is removed": {
 			before: withRule, change: func(s *spec) { s.Allow.Rules = nil },
@@ -37,7 +39,9 @@ func TestNoChangeOfABaselineLeavesAnInstantWithoutADeny(t *testing.T) {
 		},
 		"a rule is renamed": {
 			before: withRule, change: func(s *spec) { s.Allow.Rules[0].Name = "acquirer" },
-			want: func(b string) []*networkingv1.NetworkPolicy { return set(wantDeny(b), wantDNS(b), wantRule(b, "acquirer")) },
+			want: func(b string) []*networkingv1.NetworkPolicy {
+				return set(wantDeny(b), wantDNS(b), wantRule(b, "acquirer"))
+			},
 		},
 		"DNS is no longer allowed": {
 			change: func(s *spec) { s.Allow.DNS = pcinetv1alpha1.DNSAllowanceNone },
@@ -146,7 +150,7 @@ func TestAForeignObjectOfTheSameNameIsNeverTouched(t *testing.T) {
 	foreign := foreignPolicy(namespace, denyName(b.Name))
 	create(t, foreign)
 	second := wantDeny(b.Name)
-	second.Name += "-2"
+	second.Name = secondName(b.Name)
 
 	setLabel(t, namespace, groupLabel, b.Name)
 	c := awaitCoverage(t, namespace, b, pcinetv1alpha1.CoverageFailing, holds(
@@ -179,12 +183,12 @@ func TestTwoTakenNamesAreReported(t *testing.T) {
 	t.Parallel()
 	b := createBaseline(t, nil)
 	namespace := createNamespace(t, "")
-	for _, suffix := range []string{"", "-2"} {
-		create(t, foreignPolicy(namespace, denyName(b.Name)+suffix))
+	for _, name := range []string{denyName(b.Name), secondName(b.Name)} {
+		create(t, foreignPolicy(namespace, name))
 	}
 	setLabel(t, namespace, groupLabel, b.Name)
 	awaitCoverage(t, namespace, b, pcinetv1alpha1.CoverageFailing, holds(
-		"Ready=False/NameCollision", "Stalled=True/NameCollision", "DefaultDenyEffective=False/PoliciesMissing"))
+		"Ready=False/NameCollision", "Stalled=True/NameCollision", "DefaultDenyEffective=False/NameCollision"))
 	awaitBaseline(t, b, "Ready=False/NameCollision", "Stalled=True/NameCollision")
 }
 

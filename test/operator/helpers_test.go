@@ -61,12 +61,22 @@ func create(t *testing.T, object client.Object) {
 	if err := env.client.Create(t.Context(), object); err != nil {
 		t.Fatal(err)
 	}
+	deleteAtEnd(t, object)
+}
+
+func deleteAtEnd(t *testing.T, object client.Object) {
+	t.Helper()
 	t.Cleanup(func() {
-		//nolint:usetesting // t.Context is already over in a cleanup
-		if err := client.IgnoreNotFound(env.client.Delete(context.Background(), object)); err != nil {
+		if err := client.IgnoreNotFound(env.client.Delete(contextOf(t), object)); err != nil {
 			t.Error(err)
 		}
 	})
+}
+
+// contextOf returns a context for cleanups, in which t.Context is over.
+func contextOf(t *testing.T) context.Context {
+	t.Helper()
+	return context.WithoutCancel(t.Context())
 }
 
 // createNamespace creates a namespace of a group ("" for none) and returns its name.

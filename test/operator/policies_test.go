@@ -26,6 +26,9 @@ const (
 
 func denyName(baseline string) string { return "pcinb-" + baseline + "-default-deny" }
 
+// secondName is the deny's when somebody else's object has the proper one.
+func secondName(baseline string) string { return "pcinb2-" + baseline + "-default-deny" }
+
 func allowName(baseline, rule string) string { return "pcinb-" + baseline + "-allow-" + rule }
 
 // ours returns the metadata that every policy of ours has, and the given spec.
@@ -46,13 +49,16 @@ func ours(baseline, name string, spec networkingv1.NetworkPolicySpec) *networkin
 	}
 }
 
-func wantDeny(baseline string) *networkingv1.NetworkPolicy {
-	return ours(baseline, denyName(baseline), networkingv1.NetworkPolicySpec{PolicyTypes: []networkingv1.PolicyType{ingress, egress}})
+func wantDeny(baseline string, directions ...networkingv1.PolicyType) *networkingv1.NetworkPolicy {
+	if len(directions) == 0 {
+		directions = []networkingv1.PolicyType{ingress, egress}
+	}
+	return ours(baseline, denyName(baseline), networkingv1.NetworkPolicySpec{PolicyTypes: directions})
 }
 
-// wantDNS is the allowance for the cluster's DNS of these tests.
-func wantDNS(baseline string) *networkingv1.NetworkPolicy {
-	rules := []networkingv1.NetworkPolicyEgressRule{podRule(metav1.NamespaceSystem, map[string]string{"k8s-app": "kube-dns"}, 53)}
+// wantDNS is the allowance for the cluster's DNS of these tests, and further rules.
+func wantDNS(baseline string, more ...networkingv1.NetworkPolicyEgressRule) *networkingv1.NetworkPolicy {
+	rules := append([]networkingv1.NetworkPolicyEgressRule{podRule(metav1.NamespaceSystem, map[string]string{"k8s-app": "kube-dns"}, 53)}, more...)
 	return ours(baseline, allowName(baseline, "dns"), networkingv1.NetworkPolicySpec{
 		PolicyTypes: []networkingv1.PolicyType{egress}, Egress: rules,
 	})

@@ -111,10 +111,12 @@ func replay(initial map[string]*networkingv1.NetworkPolicy, events []recorded, f
 	}
 }
 
-// noGap fails the test if there was an instant without a deny in one of the directions.
-func (r *recorder) noGap(t *testing.T) []recorded {
+// noGap fails the test if there was an instant without a deny in one of the directions; without any, in both.
+func (r *recorder) noGap(t *testing.T, directions ...networkingv1.PolicyType) []recorded {
 	t.Helper()
-	directions := []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress}
+	if len(directions) == 0 {
+		directions = []networkingv1.PolicyType{ingress, egress}
+	}
 	events := r.all(t)
 	replay(r.initial, events, func(after string, live map[string]*networkingv1.NetworkPolicy) {
 		for _, d := range directions {

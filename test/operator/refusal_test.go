@@ -4,7 +4,6 @@
 package operator_test
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -67,7 +66,7 @@ func refuse(t *testing.T, namespace string, operation admissionregistrationv1.Op
 	}
 }
 
-// tries tries an operation on a policy of nobody's, without effect.
+// tries attempts an operation on a policy of nobody's, without effect.
 func tries(t *testing.T, namespace string, operation admissionregistrationv1.OperationType) error {
 	t.Helper()
 	probe := foreignPolicy(namespace, "probe")
@@ -196,12 +195,11 @@ func TestAMissingRightIsReported(t *testing.T) { //nolint:paralleltest // see ab
 		}
 	})
 	restore := func() error {
-		// t.Context may be over.
-		if err := env.client.Get(context.WithoutCancel(t.Context()), keyOf(role), role); err != nil {
+		if err := env.client.Get(contextOf(t), keyOf(role), role); err != nil {
 			return err
 		}
 		role.Rules = rules
-		return env.client.Update(context.WithoutCancel(t.Context()), role)
+		return env.client.Update(contextOf(t), role)
 	}
 	t.Cleanup(func() {
 		if err := restore(); err != nil {
@@ -242,4 +240,3 @@ func TestAMissingRightIsReported(t *testing.T) { //nolint:paralleltest // see ab
 		t.Error(err)
 	}
 }
-
