@@ -65,15 +65,20 @@ func TestDenyInPlace(t *testing.T) {
 	fail := func(message string) checks.Finding {
 		return checks.Finding{Check: "DenyInPlace", Clause: "4.1", Result: checks.Fail, Reason: "PoliciesMissing", Message: message}
 	}
+	collides := func(message string) checks.Finding {
+		f := fail(message)
+		f.Reason = pcinetv1alpha1.ReasonNameCollision
+		return f
+	}
 	runChecks(t, checks.DenyInPlace, map[string]judged{
 		"a deny that is in place":             {subject(allowance("a", missing), deny("d", inPlace)), pass},
 		"no policy at all":                    {subject(), fail("Namespace shop has no default deny of baseline pci.")},
 		"allowances in place are no deny":     {subject(allowance("a", inPlace)), fail("Namespace shop has no default deny of baseline pci.")},
 		"a missing deny":                      {subject(deny("d", missing, "it does not exist")), fail("NetworkPolicy shop/d is missing: it does not exist.")},
 		"a drifted deny":                      {subject(deny("d", drifted, "spec.ingress changed by eve")), fail("NetworkPolicy shop/d is drifted: spec.ingress changed by eve.")},
-		"a taken name, and none under it":     {subject(deny("d", collision)), fail("NetworkPolicy shop/d is collision.")},
+		"a taken name, and none under it":     {subject(deny("d", collision)), collides("NetworkPolicy shop/d is collision.")},
 		"a taken name, and a second in place": {subject(deny("d", collision), deny("d-2", inPlace)), pass},
-		"a taken name, and a second missing":  {subject(deny("d", collision), deny("d-2", missing)), fail("NetworkPolicy shop/d-2 is missing.")},
+		"a taken name, and a second missing":  {subject(deny("d", collision), deny("d-2", missing)), collides("NetworkPolicy shop/d-2 is missing.")},
 		"a superfluous deny is not the deny":  {subject(deny("old", superfluous)), fail("Namespace shop has no default deny of baseline pci.")},
 	})
 }

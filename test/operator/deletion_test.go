@@ -124,7 +124,7 @@ func TestDeletionWaitsForANamespaceThatRefuses(t *testing.T) {
 		}
 		return nil
 	})
-	if err := exactly(t, refusing, wantDeny(b.Name), wantDNS(b.Name)); err != nil {
+	if err := exactly(t, refusing, wantDeny(b.Name), wantDNS(b.Name), foreignPolicy(refusing, "probe")); err != nil {
 		t.Error(err)
 	}
 
