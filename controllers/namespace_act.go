@@ -19,6 +19,7 @@ import (
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/internal/apply"
 	"github.com/pcinetwork/pci-network-baseline/internal/metrics"
+	"github.com/pcinetwork/pci-network-baseline/internal/policy"
 	"github.com/pcinetwork/pci-network-baseline/internal/status"
 )
 
@@ -98,6 +99,9 @@ func (r *NamespaceReconciler) write(ctx context.Context, s *scope, w *wantedPoli
 	w.live, w.state, w.message = change.Object, pcinetv1alpha1.PolicyInPlace, ""
 	r.authored.Store(client.ObjectKeyFromObject(w.intended), author{s.baseline.Name, change.Object.GetUID()})
 	s.wrote = true
+	if born := r.Store.BornAt(s.namespace.Name); !born.IsZero() && w.policy.Role == policy.Deny && change.Operation == apply.Created {
+		r.Metrics.Protection.Observe(r.Clock.Now().Sub(born).Seconds())
+	}
 	if cause != "" {
 		r.repaired(ctx, s, w, change, cause)
 	}

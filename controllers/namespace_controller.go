@@ -93,6 +93,9 @@ func (r *NamespaceReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 	}
 	result, err := r.coverAll(ctx, ns)
 	r.Store.Expect(ns.Name) // from now on no baseline is complete without it
+	if err == nil {
+		r.Store.Grown(ns.Name)
+	}
 	return result, err
 }
 

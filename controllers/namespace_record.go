@@ -56,16 +56,12 @@ func (r *NamespaceReconciler) record(ctx context.Context, s *scope) error {
 	for _, p := range intended.Status.Policies {
 		r.authored.Delete(types.NamespacedName{Namespace: s.namespace.Name, Name: p.Name})
 	}
-	born := r.Store.BornAt(s.namespace.Name)
 	r.Store.Set(s.namespace.Name, s.baseline.Name, Record{
 		Generation: s.baseline.Generation, UID: s.baseline.UID, Sequence: s.sequence, State: state, Stalled: s.stalled(),
 		Worst: s.worst(), Widening: s.finding("NothingWidens").Failed().Message,
 	})
 	if operation == apply.None {
 		return nil
-	}
-	if !born.IsZero() && state == pcinetv1alpha1.CoverageProtected {
-		r.Metrics.Protection.Observe(r.Clock.Now().Sub(born).Seconds())
 	}
 	r.announce(ctx, s, state)
 	return nil

@@ -40,7 +40,7 @@ func (r Record) offends() bool { return r.Worst.Reason != "" }
 type Store struct {
 	mu      sync.Mutex
 	changed func(baseline string)
-	// born holds when a namespace's creation was seen, until its first record.
+	// born holds when a namespace's creation was seen, until it was looked at.
 	born       map[string]time.Time
 	namespaces map[string]map[string]Record // by namespace, then baseline
 	baselines  map[string]*sums
@@ -118,11 +118,18 @@ func (s *Store) Born(namespace string, at time.Time) {
 	s.born[namespace] = at
 }
 
-// BornAt returns when the namespace's creation was seen; zero when it was there before, or has reported already.
+// BornAt returns when the namespace's creation was seen; zero when it was there before, or was looked at already.
 func (s *Store) BornAt(namespace string) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.born[namespace]
+}
+
+// Grown ends what Born began: what happens to the namespace from now on has nothing to do with its creation.
+func (s *Store) Grown(namespace string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.born, namespace)
 }
 
 // Last returns the latest record of a namespace for a baseline; zero when there is none.
@@ -142,7 +149,6 @@ func (s *Store) Set(namespace, baseline string, r Record) {
 func (s *Store) set(namespace, baseline string, r Record) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.born, namespace)
 	records := s.namespaces[namespace]
 	if records == nil {
 		records = map[string]Record{}
