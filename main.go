@@ -21,10 +21,10 @@ import (
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
-	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/pcinetwork/pci-network-baseline/controllers"
+	"github.com/pcinetwork/pci-network-baseline/internal/metrics"
 	"github.com/pcinetwork/pci-network-baseline/internal/options"
 	"github.com/pcinetwork/pci-network-baseline/internal/version"
 )
@@ -127,7 +127,7 @@ func newManager(config *rest.Config, opts options.Options) (ctrl.Manager, error)
 func metricsOptions(opts options.Options) metricsserver.Options {
 	out := metricsserver.Options{BindAddress: opts.MetricsAddress, SecureServing: opts.MetricsSecure, CertDir: opts.MetricsCertDir}
 	if opts.MetricsSecure {
-		out.FilterProvider = filters.WithAuthenticationAndAuthorization
+		out.FilterProvider = metrics.Access
 		out.TLSOpts = []func(*tls.Config){func(c *tls.Config) { c.MinVersion = tls.VersionTLS13 }}
 	}
 	return out
