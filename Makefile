@@ -63,7 +63,7 @@ build: ## Build the manager, static, into bin/
 
 .PHONY: test
 test: $(if $(filter $(ASSETS),$(KUBEBUILDER_ASSETS)),controlplane) ## Run every test, with the race detector, on a real API server
-	go test -race -timeout 30m ./...
+	go test -race -count=1 -timeout 30m ./... # never from the test cache: it does not see what kubectl reads
 
 .PHONY: test-short
 test-short: ## Run the tests of the pure packages

@@ -23,8 +23,9 @@ type NamespaceCoverage struct { //nolint:kubeapilinter // no status subresource:
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// status is what the operator did and found.
+	// status is what the operator did and found. It has one writer and is replaced as a whole.
 	// +optional
+	// +structType=atomic
 	Status NamespaceCoverageStatus `json:"status,omitzero"` //nolint:kubeapilinter // an empty status says as much as none
 }
 

@@ -240,6 +240,11 @@ func TestCoverageIsStoredInOneWrite(t *testing.T) {
 	if diff := cmp.Diff(want, got.Object["status"]); diff != "" {
 		t.Errorf("status after one create (-want +got):\n%s", diff)
 	}
+	for _, entry := range got.GetManagedFields() {
+		if fields := string(entry.FieldsV1.Raw); strings.Contains(fields, "f:status") && !strings.Contains(fields, `"f:status":{}`) {
+			t.Errorf("managed fields go into the parts of status, which are half of the object then: %s", fields)
+		}
+	}
 
 	got.Object["status"].(map[string]any)["state"] = "Contested"
 	if err := env.client.Update(t.Context(), got.DeepCopy()); err != nil {
