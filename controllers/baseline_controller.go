@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -206,10 +207,10 @@ func (r *BaselineReconciler) announce(b *pcinetv1alpha1.PCINetworkBaseline, now 
 			continue
 		}
 		kind := eventNormal
-		if c.Status == metav1.ConditionFalse {
+		if c.Status == metav1.ConditionFalse || c.Reason == pcinetv1alpha1.ReasonNamespaceTerminating {
 			kind = eventWarning
 		}
-		r.Recorder.Eventf(b, nil, kind, c.Reason, "Judge", "%s is %s: %s", c.Type, c.Status, or(c.Message, c.Reason))
+		r.Recorder.Eventf(b, nil, kind, c.Reason, "Judge", "%s", strings.TrimSpace(fmt.Sprintf("%s is %s. %s", c.Type, c.Status, c.Message)))
 	}
 }
 

@@ -124,7 +124,7 @@ func unprotected(o Offender) bool {
 }
 
 func (s *baselineScope) setReady(c *status.Conditions) {
-	reason, message := s.worst(func(o Offender) bool { return o.State != pcinetv1alpha1.CoverageProtected })
+	reason, message := s.worst(func(o Offender) bool { return unprotected(o) || o.State == pcinetv1alpha1.CoverageContested })
 	stalled, stalledMessage := s.worst(func(o Offender) bool { return o.Stalled })
 	progress := ""
 	ready := func(value metav1.ConditionStatus, reason, message string) {
@@ -148,8 +148,8 @@ func (s *baselineScope) setReady(c *status.Conditions) {
 		progress = message
 		ready(metav1.ConditionFalse, reason, message)
 	default:
-		ready(metav1.ConditionTrue, pcinetv1alpha1.ReasonAllNamespacesProtected,
-			fmt.Sprintf("Each of %d namespaces in scope has its deny and allowances.", s.selected()))
+		reason, message = s.protected()
+		ready(metav1.ConditionTrue, reason, message)
 	}
 	switch {
 	case stalled != "" && s.tally.Behind == 0:
@@ -157,6 +157,17 @@ func (s *baselineScope) setReady(c *status.Conditions) {
 	case progress != "":
 		c.Set(pcinetv1alpha1.ConditionReconciling, metav1.ConditionTrue, pcinetv1alpha1.ReasonProgressing, progress)
 	}
+}
+
+// protected says that all is well. Of namespaces that do not go it tells too: their pods went first, so nothing contradicts
+// it, but somebody has to look.
+func (s *baselineScope) protected() (reason, message string) {
+	message = fmt.Sprintf("Each of %d namespaces in scope has its deny and allowances.", s.selected())
+	reason, stuck := s.worst(func(o Offender) bool { return o.State == pcinetv1alpha1.CoverageTerminating })
+	if reason == "" {
+		return pcinetv1alpha1.ReasonAllNamespacesProtected, message
+	}
+	return reason, message + " " + stuck
 }
 
 func (s *baselineScope) auditMessage() string {

@@ -86,10 +86,7 @@ func (r *NamespaceReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 	case err != nil:
 		return ctrl.Result{}, fmt.Errorf("reading namespace %s: %w", req.Name, err)
 	case !ns.DeletionTimestamp.IsZero():
-		// The server removes pods first and policies after them (ordered namespace deletion). Whatever we wrote or deleted
-		// now could only get in its way.
-		r.Store.ForgetNamespace(req.Name)
-		return ctrl.Result{}, nil
+		return r.leave(ctx, ns)
 	}
 	result, err := r.coverAll(ctx, ns)
 	r.Store.Expect(ns.Name) // from now on no baseline is complete without it

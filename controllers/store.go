@@ -22,7 +22,7 @@ type Record struct {
 	UID        types.UID
 	// Sequence is the number of the platform's observation that was used.
 	Sequence int64
-	// State is empty for a namespace that is out of scope, terminating, or released after the baseline was deleted.
+	// State is empty for a namespace that is out of scope, or released after the baseline was deleted.
 	State pcinetv1alpha1.CoverageState
 	// Stalled says that only a human can fix it.
 	Stalled bool
@@ -239,5 +239,6 @@ func severity(s pcinetv1alpha1.CoverageState) int {
 		pcinetv1alpha1.CoverageContested,
 		pcinetv1alpha1.CoveragePending,
 		pcinetv1alpha1.CoverageProtected,
+		pcinetv1alpha1.CoverageTerminating,
 	}, s)
 }

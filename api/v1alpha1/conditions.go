@@ -59,6 +59,8 @@ const (
 	ReasonNamespaceProtected = "NamespaceProtected"
 	// ReasonNoNamespaceSelected: the baseline selects no namespace, so it protects nothing.
 	ReasonNoNamespaceSelected = "NoNamespaceSelected"
+	// ReasonNamespaceTerminating: a namespace in scope has been terminating for more than five minutes.
+	ReasonNamespaceTerminating = "NamespaceTerminating"
 	// ReasonAuditMode: enforcement is Audit, so the operator writes and repairs nothing.
 	ReasonAuditMode = "AuditMode"
 	// ReasonExempt: an exemption takes the namespace out of scope.

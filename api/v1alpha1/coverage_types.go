@@ -86,9 +86,10 @@ type NamespaceCoverageStatus struct {
 
 // CoverageState sums a namespace up in one word: Protected (deny and allowances exist and match), Pending (not yet, or,
 // in Audit, not), Contested (they exist, but somebody keeps changing them), Failing (they could not be written or
-// read), Exempt (an exemption takes the namespace out of scope).
+// read), Exempt (an exemption takes the namespace out of scope), Terminating (the namespace has been going for more than
+// five minutes; nothing is written there, so only a baseline's offenders have this state).
 //
-// +kubebuilder:validation:Enum=Protected;Pending;Contested;Failing;Exempt
+// +kubebuilder:validation:Enum=Protected;Pending;Contested;Failing;Exempt;Terminating
 type CoverageState string
 
 // The values of CoverageState.
@@ -98,6 +99,8 @@ const (
 	CoverageContested CoverageState = "Contested"
 	CoverageFailing   CoverageState = "Failing"
 	CoverageExempt    CoverageState = "Exempt"
+
+	CoverageTerminating CoverageState = "Terminating"
 )
 
 // PolicyRole says what a policy is for.

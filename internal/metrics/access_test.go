@@ -40,9 +40,10 @@ func (r *reviewer) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		w.WriteHeader(http.StatusInternalServerError)
 		return
 	}
-	var answer any
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	var answer []byte
+	var err error
 	switch req.URL.Path {
 	case tokenReviews:
 		var review authenticationv1.TokenReview
@@ -50,17 +51,21 @@ func (r *reviewer) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 			r.asked = append(r.asked, review.Spec)
 		}
 		review.Status = r.token
-		answer = review
+		answer, err = json.Marshal(&review)
 	case accessReviews:
 		var review authorizationv1.SubjectAccessReview
 		if json.NewDecoder(req.Body).Decode(&review) == nil {
 			r.asked = append(r.asked, review.Spec)
 		}
 		review.Status = r.access
-		answer = review
+		answer, err = json.Marshal(&review)
+	}
+	if err != nil {
+		w.WriteHeader(http.StatusInternalServerError)
+		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(answer)
+	_, _ = w.Write(answer)
 }
 
 const (

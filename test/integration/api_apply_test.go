@@ -241,7 +241,7 @@ func TestCoverageIsStoredInOneWrite(t *testing.T) {
 		t.Errorf("status after one create (-want +got):\n%s", diff)
 	}
 	for _, entry := range got.GetManagedFields() {
-		if fields := string(entry.FieldsV1.Raw); strings.Contains(fields, "f:conditions") {
+		if fields := entry.FieldsV1.GetRawString(); strings.Contains(fields, "f:conditions") {
 			t.Errorf("managed fields go into the parts of status, which are half of the object then: %s", fields)
 		}
 	}

@@ -7,12 +7,15 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/google/go-cmp/cmp"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
+	clocktesting "k8s.io/utils/clock/testing"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 )
@@ -179,4 +182,36 @@ func TestATerminatingNamespaceIsLeftAlone(t *testing.T) {
 	})
 	awaitCoverage(t, namespace, b, pcinetv1alpha1.CoverageProtected)
 	awaitExactly(t, namespace, wantDeny(b.Name), wantDNS(b.Name))
+}
+
+// Nothing tells when a namespace fails to go, so time does. The clock runs ahead, as if it had been held for long.
+func TestANamespaceThatDoesNotGoIsTold(t *testing.T) { //nolint:paralleltest // stops the shared operator
+	alone(t)
+	b := createBaseline(t, nil)
+	stays, goes := createNamespace(t, b.Name), createNamespace(t, b.Name)
+	hold := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: goes, Name: "hold", Finalizers: []string{"example.com/hold"}}}
+	create(t, hold)
+	defer modify(t, hold, func() { hold.Finalizers = nil })
+	if err := env.client.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: goes}}); err != nil {
+		t.Fatal(err)
+	}
+	clock := clocktesting.NewFakePassiveClock(time.Now().Add(6 * time.Minute))
+	o := launch(t, operatorOptions{clock: clock})
+	awaitCoverage(t, stays, b, pcinetv1alpha1.CoverageProtected)
+	awaitBaseline(t, b, "Ready=True/NamespaceTerminating", "Stalled")
+	want := []pcinetv1alpha1.Offender{{
+		Namespace: pcinetv1alpha1.NamespaceName(goes), State: pcinetv1alpha1.CoverageTerminating, Reason: "NamespaceTerminating",
+		Message: "Namespace " + goes + " has been terminating for more than 5 minutes, and nothing is kept there any more. See what holds it: kubectl get namespace " + goes + " -o yaml.",
+	}}
+	if diff := cmp.Diff(want, b.Status.Offenders); diff != "" {
+		t.Errorf("offenders (-want +got):\n%s", diff)
+	}
+	if b.Status.Covered != "1/1" {
+		t.Errorf("covered %s: a namespace that goes is not in scope", b.Status.Covered)
+	}
+	awaitEvent(t, metav1.NamespaceDefault, b.Name, "NamespaceTerminating", goes)
+	if err := exactly(t, goes); err != nil {
+		t.Errorf("the operator writes to a namespace that goes: %v", err)
+	}
+	crash(t, o)
 }
