@@ -4,6 +4,7 @@
 package controllers
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -18,7 +19,7 @@ const (
 )
 
 // fights remembers who keeps changing our objects. It holds an entry for every object that was repaired, until the first
-// look at it a minute later, and at most fightRepairs+1 times for each.
+// look at it a minute later or its namespace goes, and at most fightRepairs+1 times for each.
 type fights struct {
 	mu      sync.Mutex
 	objects map[types.NamespacedName]*fight
@@ -67,4 +68,11 @@ func (f *fights) contested(object types.NamespacedName, now time.Time) (manager 
 		return "", time.Time{}, false
 	}
 	return o.manager, recent[0].Add(fightWindow), true
+}
+
+// forget drops what is remembered of a namespace that is gone. Cost: the objects that were repaired of late.
+func (f *fights) forget(namespace string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	maps.DeleteFunc(f.objects, func(object types.NamespacedName, _ *fight) bool { return object.Namespace == namespace })
 }

@@ -81,7 +81,7 @@ func (r *NamespaceReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 	err := r.Cache.Get(ctx, client.ObjectKey{Name: req.Name}, ns)
 	switch {
 	case apierrors.IsNotFound(err):
-		r.Store.ForgetNamespace(req.Name)
+		r.forget(req.Name)
 		return ctrl.Result{}, nil
 	case err != nil:
 		return ctrl.Result{}, fmt.Errorf("reading namespace %s: %w", req.Name, err)
@@ -94,6 +94,19 @@ func (r *NamespaceReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 		r.Store.Grown(ns.Name)
 	}
 	return result, err
+}
+
+// forget drops what is remembered of a namespace that is gone. Cost: what was written and is in no coverage yet, which is
+// little at any time.
+func (r *NamespaceReconciler) forget(namespace string) {
+	r.Store.ForgetNamespace(namespace)
+	r.fights.forget(namespace)
+	r.authored.Range(func(key, _ any) bool {
+		if name, ok := key.(types.NamespacedName); ok && name.Namespace == namespace {
+			r.authored.Delete(key)
+		}
+		return true
+	})
 }
 
 func (r *NamespaceReconciler) coverAll(ctx context.Context, ns *corev1.Namespace) (ctrl.Result, error) {
