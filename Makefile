@@ -39,7 +39,7 @@ clean: ## Remove what was built; the Go caches stay
 
 .PHONY: generate
 generate: $(CONTROLLER_GEN) ## Write the deepcopy functions
-	$(CONTROLLER_GEN) object:headerFile=hack/boilerplate.go.txt paths=./api/...
+	$(CONTROLLER_GEN) object:headerFile=hack/boilerplate.go.txt paths=./api/... paths=./internal/render/cilium
 
 .PHONY: manifests
 manifests: $(CONTROLLER_GEN) ## Write the CRDs and the manager's role from the markers

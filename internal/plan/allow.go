@@ -4,6 +4,7 @@
 package plan
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -34,7 +35,7 @@ func (b *Baseline) addDNS(s *policy.Set, dns snapshot.DNS) {
 	}
 	p.Rules = appendRule(p.Rules, policy.Rule{
 		Direction: policy.Egress,
-		Peers:     addressPeers(dns.NodeLocal),
+		Peers:     addressPeers(dns.NodeLocal, policy.OwnNode),
 		Ports: []policy.Port{
 			{Protocol: policy.UDP, First: nodeLocalPort, Last: nodeLocalPort},
 			{Protocol: policy.TCP, First: nodeLocalPort, Last: nodeLocalPort},
@@ -53,7 +54,7 @@ func (b *Baseline) addDNS(s *policy.Set, dns snapshot.DNS) {
 }
 
 func dnsPeers(server snapshot.DNSServer) []policy.Peer {
-	peers := addressPeers(server.Addresses)
+	peers := addressPeers(server.Addresses, "")
 	if len(server.Selector) > 0 {
 		peers = append(peers, policy.Peer{Pods: &policy.PodPeer{
 			Namespaces: &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: server.Namespace}},
@@ -72,20 +73,21 @@ func dnsPorts(in []snapshot.Port) []policy.Port {
 }
 
 // addressPeers returns one peer for each address alone.
-func addressPeers(addrs []netip.Addr) []policy.Peer {
+func addressPeers(addrs []netip.Addr, place policy.Place) []policy.Peer {
 	out := make([]policy.Peer, 0, len(addrs))
 	for _, a := range addrs {
-		out = append(out, policy.Peer{CIDR: netip.PrefixFrom(a, a.BitLen())})
+		out = append(out, policy.Peer{CIDR: netip.PrefixFrom(a, a.BitLen()), Place: place})
 	}
 	return out
 }
 
 // appendRule adds a rule unless it allows nothing.
 func appendRule(rules []policy.Rule, r policy.Rule) []policy.Rule {
+	r = r.Canonical()
 	if len(r.Peers) == 0 || len(r.Ports) == 0 {
 		return rules
 	}
-	return append(rules, r.Canonical())
+	return append(rules, r)
 }
 
 // apiServerAllowance is the allowance's name in subjects and in its policy.
@@ -114,7 +116,7 @@ func (b *Baseline) addKubeAPIServer(s *policy.Set, ns snapshot.Namespace, endpoi
 		for _, e := range endpoints {
 			p.Rules = appendRule(p.Rules, policy.Rule{
 				Direction: policy.Egress,
-				Peers:     addressPeers([]netip.Addr{e.Address}),
+				Peers:     addressPeers([]netip.Addr{e.Address}, policy.KubeAPIServer),
 				Ports:     []policy.Port{{Protocol: policy.TCP, First: e.Port, Last: e.Port}},
 			})
 		}
@@ -140,7 +142,13 @@ func (b *Baseline) addRules(s *policy.Set, ns snapshot.Namespace) {
 			p.Pods = *selector(r.Subject.PodSelector)
 		}
 		rule, err := rule(r)
-		if err != nil || len(rule.Peers) == 0 || len(rule.Ports) == 0 {
+		if err == nil {
+			rule = rule.Canonical()
+			if len(rule.Peers) == 0 || len(rule.Ports) == 0 {
+				err = errors.New("its peers or ports match nothing")
+			}
+		}
+		if err != nil {
 			s.Omitted = append(s.Omitted, policy.Omission{
 				Name:    p.Name,
 				Reason:  pcinetv1alpha1.ReasonInvalidSpec,
@@ -148,7 +156,7 @@ func (b *Baseline) addRules(s *policy.Set, ns snapshot.Namespace) {
 			})
 			continue
 		}
-		p.Rules = []policy.Rule{rule.Canonical()}
+		p.Rules = []policy.Rule{rule}
 		s.Allowances = append(s.Allowances, p)
 	}
 }

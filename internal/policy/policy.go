@@ -9,6 +9,7 @@ import (
 	"net/netip"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 )
 
 // Direction is a direction of traffic, seen from the pod.
@@ -35,12 +36,25 @@ type Port struct {
 	First, Last int32
 }
 
-// Peer is the other side of allowed traffic. Exactly one form is set: CIDR (with Except), or Pods.
+// Peer is the other side of allowed traffic. Exactly one form is set: CIDR (with Except and Place), or Pods.
 type Peer struct {
 	CIDR   netip.Prefix
 	Except []netip.Prefix
-	Pods   *PodPeer
+	// Place says what is known to be at CIDR, for engines that know nodes by identity and not by address.
+	Place Place
+	Pods  *PodPeer
 }
+
+// Place is something at an address that an engine may know by another name. Empty means nothing is known.
+type Place string
+
+// The values of Place.
+const (
+	// KubeAPIServer is an endpoint of the Kubernetes API server.
+	KubeAPIServer Place = "KubeAPIServer"
+	// OwnNode is the node that the pod runs on, as node-local DNS caches are.
+	OwnNode Place = "OwnNode"
+)
 
 // PodPeer selects pods as peers. A nil Namespaces means the policy's own namespace; a nil Pods every pod there.
 type PodPeer struct {
@@ -80,6 +94,17 @@ type Policy struct {
 	Justification string
 }
 
+// Guard is the intent behind the one cluster-wide object of a baseline's guard layer: it denies wherever the objects of a
+// namespace are missing, and allows nothing.
+type Guard struct {
+	Baseline   string
+	Directions []Direction
+	// Namespaces selects the namespaces in scope by label; empty selects all.
+	Namespaces metav1.LabelSelector
+	// Except lists by name the namespaces that must never be selected: system, excluded and exempt ones, sorted.
+	Except []string
+}
+
 // Omission is an allowance that resolved to nothing and is therefore not written: an empty rule could mean "all".
 type Omission struct {
 	// Name is the policy's name, as in Policy.
@@ -103,4 +128,10 @@ func (s Set) Ordered() []Policy {
 	out := make([]Policy, 0, len(s.Allowances)+1)
 	out = append(out, s.Allowances...)
 	return append(out, s.Deny)
+}
+
+// Object is any API object: what intent is rendered to.
+type Object interface {
+	metav1.Object
+	runtime.Object
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/pcinetwork/pci-network-baseline/internal/policy"
@@ -79,5 +80,34 @@ func TestOrderedPutsTheDenyLast(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"allow-dns", "allow-db", "default-deny"}, got); diff != "" {
 		t.Errorf("order (-want +got):\n%s", diff)
+	}
+}
+
+// APIs refuse these, or read them as something else.
+func TestCanonicalLeavesOutWhatMatchesNothing(t *testing.T) {
+	prefix := netip.MustParsePrefix
+	cases := map[string]struct {
+		in, want []policy.Peer
+	}{
+		"host bits are masked":                       {in: []policy.Peer{cidr("10.1.2.3/8", "10.1.2.3/16")}, want: []policy.Peer{cidr("10.0.0.0/8", "10.1.0.0/16")}},
+		"exceptions inside exceptions":               {in: []policy.Peer{cidr("10.0.0.0/8", "10.1.2.0/24", "10.1.0.0/16", "10.1.2.0/24")}, want: []policy.Peer{cidr("10.0.0.0/8", "10.1.0.0/16")}},
+		"exceptions outside of the range":            {in: []policy.Peer{cidr("10.0.0.0/8", "192.0.2.0/24", "2001:db8::/32")}, want: []policy.Peer{cidr("10.0.0.0/8")}},
+		"a range that is all exceptions":             {in: []policy.Peer{cidr("10.0.0.0/8", "0.0.0.0/0"), cidr("::/0", "::/0")}},
+		"an IPv4 range written as IPv6":              {in: []policy.Peer{cidr("::ffff:10.0.0.0/104")}},
+		"an IPv4 exception written as IPv6":          {in: []policy.Peer{cidr("::/0", "::ffff:10.0.0.0/104")}, want: []policy.Peer{cidr("::/0")}},
+		"no range":                                   {in: []policy.Peer{{}}},
+		"an exception that is not one closes all":    {in: []policy.Peer{{CIDR: prefix("10.0.0.0/8"), Except: []netip.Prefix{{}}}}},
+		"two exceptions that together are the range": {in: []policy.Peer{cidr("0.0.0.0/0", "128.0.0.0/1", "0.0.0.0/1")}, want: []policy.Peer{cidr("0.0.0.0/0", "0.0.0.0/1", "128.0.0.0/1")}},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(tc.want, policy.Rule{Peers: tc.in}.Canonical().Peers, samePrefix, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("peers (-want +got):\n%s", diff)
+			}
+		})
+	}
+	ports := []policy.Port{{Protocol: "TCP", First: 0, Last: 1}, {Protocol: "TCP", First: 65536 + 22, Last: 65536 + 22}, {Protocol: "TCP", First: 9, Last: 8}}
+	if got := (policy.Rule{Ports: ports}).Canonical().Ports; len(got) > 0 {
+		t.Errorf("ports that do not exist are kept: %v", got)
 	}
 }

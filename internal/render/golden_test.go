@@ -5,6 +5,7 @@ package render_test
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"os"
 	"path/filepath"
@@ -17,49 +18,84 @@ import (
 
 	"github.com/pcinetwork/pci-network-baseline/internal/policy"
 	"github.com/pcinetwork/pci-network-baseline/internal/render"
+	"github.com/pcinetwork/pci-network-baseline/internal/render/calico"
+	"github.com/pcinetwork/pci-network-baseline/internal/render/cilium"
+	"github.com/pcinetwork/pci-network-baseline/internal/render/cluster"
 	"github.com/pcinetwork/pci-network-baseline/internal/render/core"
 )
 
 var update = flag.Bool("update", false, "write what is rendered to testdata")
 
-// backends are rendered to testdata/<case>/<name>.yaml; scheme tells the kinds of what they return.
+// backends are rendered to testdata/<case>/<name>.yaml, guards to testdata/guard/<case>/<name>.yaml; scheme tells the kinds
+// of what they return.
 var (
-	backends = map[string]render.Backend{"core": core.Backend{}}
-	scheme   = runtime.NewScheme()
-	_        = networkingv1.AddToScheme(scheme)
+	backends = map[string]render.Backend{
+		"core":          core.Backend{},
+		"calico":        calico.Backend{},
+		"calico-staged": calico.Backend{Staged: true},
+		"cilium":        cilium.Backend{},
+	}
+	guards = map[string]render.GuardLayer{
+		"calico":  calico.Guard{},
+		"cilium":  cilium.Guard{},
+		"cluster": cluster.Guard{},
+	}
+	scheme = runtime.NewScheme()
+	_      = errors.Join(networkingv1.AddToScheme(scheme), calico.AddToScheme(scheme), cilium.AddToScheme(scheme), cluster.AddToScheme(scheme))
 )
 
-// Each case is a directory: in.yaml holds a policy.Set, and beside it is what each backend makes of it, ready for
-// kubectl apply.
+// Each case is a directory: in.yaml holds a policy.Set or policy.Guard, and beside it is what each backend makes of it,
+// ready for kubectl apply.
 func TestGolden(t *testing.T) {
-	inputs, err := filepath.Glob("testdata/*/in.yaml")
-	if err != nil || len(inputs) == 0 {
-		t.Fatalf("no cases in testdata: %v", err)
+	for name, backend := range backends {
+		eachCase(t, "testdata/*/in.yaml", name, func(t *testing.T, in []byte) []byte {
+			t.Helper()
+			var set policy.Set
+			if err := yaml.UnmarshalStrict(in, &set); err != nil {
+				t.Fatal(err)
+			}
+			var objects []render.Object
+			for _, p := range set.Ordered() {
+				objects = append(objects, render.Render(backend, set, p))
+			}
+			return documents(t, objects)
+		})
 	}
-	for _, input := range inputs {
-		dir := filepath.Dir(input)
-		for name, backend := range backends {
-			t.Run(filepath.Base(dir)+" "+name, func(t *testing.T) {
-				compareGolden(t, filepath.Join(dir, name+".yaml"), renderFile(t, backend, input))
-			})
-		}
+	for name, layer := range guards {
+		eachCase(t, "testdata/guard/*/in.yaml", name, func(t *testing.T, in []byte) []byte {
+			t.Helper()
+			var guard policy.Guard
+			if err := yaml.UnmarshalStrict(in, &guard); err != nil {
+				t.Fatal(err)
+			}
+			return documents(t, []render.Object{render.Guard(layer, guard)})
+		})
 	}
 }
 
-// renderFile renders the set of a file, in the order of writing.
-func renderFile(t *testing.T, backend render.Backend, path string) []byte {
+func eachCase(t *testing.T, pattern, name string, render func(t *testing.T, in []byte) []byte) {
 	t.Helper()
-	in, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
+	inputs, err := filepath.Glob(pattern)
+	if err != nil || len(inputs) == 0 {
+		t.Fatalf("no cases in %s: %v", pattern, err)
 	}
-	var set policy.Set
-	if err := yaml.UnmarshalStrict(in, &set); err != nil {
-		t.Fatalf("%s: %v", path, err)
+	for _, input := range inputs {
+		dir := filepath.Dir(input)
+		t.Run(dir+" "+name, func(t *testing.T) {
+			in, err := os.ReadFile(input)
+			if err != nil {
+				t.Fatal(err)
+			}
+			compareGolden(t, filepath.Join(dir, name+".yaml"), render(t, in))
+		})
 	}
+}
+
+// documents encodes objects in their order.
+func documents(t *testing.T, objects []render.Object) []byte {
+	t.Helper()
 	var out bytes.Buffer
-	for i, p := range set.Ordered() {
-		obj := render.Render(backend, set, p)
+	for i, obj := range objects {
 		kinds, _, err := scheme.ObjectKinds(obj)
 		if err != nil {
 			t.Fatal(err)

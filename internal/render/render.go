@@ -34,10 +34,7 @@ var gitops = map[string]string{
 }
 
 // Object is any API object.
-type Object = interface {
-	metav1.Object
-	runtime.Object
-}
+type Object = policy.Object
 
 // Backend renders one policy API.
 type Backend interface {
@@ -45,20 +42,40 @@ type Backend interface {
 	Name() string
 	// Render returns the object that says p, with the given metadata.
 	Render(meta metav1.ObjectMeta, p policy.Policy) Object
+	// New returns an empty object of the kind that Render returns, and an empty list of them, to read into.
+	New() (Object, runtime.Object)
+	// Denies says whether a live object of the kind lets nothing through. No list of rules has the same meaning in all
+	// APIs: [{}] allows everything in one and nothing in another.
+	Denies(live runtime.Object) bool
+}
+
+// GuardLayer renders one cluster-wide policy API.
+type GuardLayer interface {
+	// Name is the kind of the object, such as GlobalNetworkPolicy.
+	Name() string
+	// Render returns the object that says g, with the given metadata.
+	Render(meta metav1.ObjectMeta, g policy.Guard) Object
+	// New returns an empty object of the kind, and an empty list of them, to read into.
+	New() (Object, runtime.Object)
 }
 
 // Render returns the object for one policy of a set.
 func Render(b Backend, s policy.Set, p policy.Policy) Object {
-	meta := metav1.ObjectMeta{
-		Name:        Name(s.Baseline, p.Name),
-		Namespace:   s.Namespace,
-		Labels:      Labels(s.Baseline),
-		Annotations: maps.Clone(gitops),
-	}
+	m := meta(s.Baseline, p.Name)
+	m.Namespace = s.Namespace
 	if p.Justification != "" {
-		meta.Annotations[AnnotationJustification] = p.Justification
+		m.Annotations[AnnotationJustification] = p.Justification
 	}
-	return b.Render(meta, p)
+	return b.Render(m, p)
+}
+
+// Guard returns the cluster-wide object of a baseline.
+func Guard(l GuardLayer, g policy.Guard) Object {
+	return l.Render(meta(g.Baseline, "guard"), g)
+}
+
+func meta(baseline, policyName string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Name: Name(baseline, policyName), Labels: Labels(baseline), Annotations: Annotations()}
 }
 
 // Name returns the name of the object for a baseline's policy.

@@ -26,10 +26,7 @@ func (Backend) Name() string { return "NetworkPolicy" }
 // A deny has no rules and names its directions in policyTypes, because unset policyTypes mean Ingress alone. In an
 // allowance an empty peer or port list would mean "all" (networking.k8s.io/v1 NetworkPolicyIngressRule), so a rule with
 // either is left out.
-func (Backend) Render(meta metav1.ObjectMeta, p policy.Policy) interface {
-	metav1.Object
-	runtime.Object
-} {
+func (Backend) Render(meta metav1.ObjectMeta, p policy.Policy) policy.Object {
 	np := &networkingv1.NetworkPolicy{ObjectMeta: meta}
 	np.Spec.PodSelector = *p.Pods.DeepCopy()
 	isolates := map[policy.Direction]bool{}
@@ -55,6 +52,17 @@ func (Backend) Render(meta metav1.ObjectMeta, p policy.Policy) interface {
 		np.Spec.PolicyTypes = append(np.Spec.PolicyTypes, networkingv1.PolicyTypeEgress)
 	}
 	return np
+}
+
+// New returns an empty NetworkPolicy and an empty list of them.
+func (Backend) New() (policy.Object, runtime.Object) {
+	return &networkingv1.NetworkPolicy{}, &networkingv1.NetworkPolicyList{}
+}
+
+// Denies says whether a NetworkPolicy has no rule: an empty rule would allow everything.
+func (Backend) Denies(live runtime.Object) bool {
+	np, ok := live.(*networkingv1.NetworkPolicy)
+	return ok && len(np.Spec.Ingress)+len(np.Spec.Egress) == 0
 }
 
 func peers(in []policy.Peer) []networkingv1.NetworkPolicyPeer {
