@@ -52,8 +52,7 @@ type BaselineReconciler struct {
 	Metrics       *metrics.Metrics
 	Recorder      events.EventRecorder
 	Clock         clock.PassiveClock
-	// Backend is the name of the backend in use.
-	Backend string
+	Backends      *Backends
 
 	// Set by expectAll and hold; there is one worker.
 	expected bool
@@ -82,8 +81,12 @@ func (r *BaselineReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 	if err != nil {
 		return ctrl.Result{}, err
 	}
+	backend := r.Backends.choose(b)
+	if backend.api == nil {
+		return ctrl.Result{RequeueAfter: retryNotObserved}, nil
+	}
 	s := &baselineScope{
-		baseline: b, cluster: cluster, backend: r.Backend, now: r.Clock.Now(),
+		baseline: b, cluster: cluster, backend: backend, now: r.Clock.Now(),
 		tally: r.Store.Tally(b),
 	}
 	if after := r.hold(s); after > 0 {

@@ -29,7 +29,7 @@ const (
 type baselineScope struct {
 	baseline *pcinetv1alpha1.PCINetworkBaseline
 	cluster  snapshot.Cluster
-	backend  string
+	backend  backendChoice
 	tally    Tally
 	now      time.Time
 }
@@ -57,7 +57,7 @@ func (s *baselineScope) status() pcinetv1alpha1.PCINetworkBaselineStatus {
 	out := pcinetv1alpha1.PCINetworkBaselineStatus{
 		ObservedGeneration: s.baseline.Generation,
 		Covered:            fmt.Sprintf("%d/%d", s.count(pcinetv1alpha1.CoverageProtected), s.selected()),
-		Backend:            pcinetv1alpha1.Backend(s.backend),
+		Backend:            pcinetv1alpha1.Backend(s.backend.api.Name()),
 		Namespaces: &pcinetv1alpha1.NamespaceCounts{
 			Selected:  n(s.selected()),
 			Protected: n(s.count(pcinetv1alpha1.CoverageProtected)),

@@ -11,26 +11,32 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/internal/apply"
+	"github.com/pcinetwork/pci-network-baseline/internal/checks"
 	"github.com/pcinetwork/pci-network-baseline/internal/metrics"
 	"github.com/pcinetwork/pci-network-baseline/internal/policy"
 	"github.com/pcinetwork/pci-network-baseline/internal/status"
 )
 
 // act writes what is missing or drifted, allowances before the deny, and then removes what is no longer wanted. In Audit
-// it writes nothing. A failed allowance does not hold back the deny: closed with an outage is better than open.
+// it writes nothing that is enforced. A failed allowance does not hold back the deny: closed with an outage is better than
+// open.
 func (r *NamespaceReconciler) act(ctx context.Context, s *scope) error {
-	if s.invalid != "" || (s.auditing() && !released(s.baseline)) {
+	write, remove := s.wanted, s.superfluous
+	switch {
+	case s.invalid != "":
 		return nil
+	case s.auditing() && !released(s.baseline):
+		write = s.previews
+		remove = slices.DeleteFunc(slices.Clone(remove), func(p livePolicy) bool { return !p.api.staged })
 	}
 	complete := true
-	for _, w := range s.wanted {
+	for _, w := range write {
 		if !r.write(ctx, s, w) {
 			complete = false
 		}
@@ -38,14 +44,14 @@ func (r *NamespaceReconciler) act(ctx context.Context, s *scope) error {
 	if !complete {
 		return nil // what is no longer wanted may still be what protects
 	}
-	return r.remove(ctx, s)
+	return r.remove(ctx, s, remove)
 }
 
 // remove deletes what is no longer wanted, denies first so that no pod is left with a deny and without its allowances. Only
 // the elected replica does, and only after the API server has confirmed what the decision was made of: from a stale cache
 // a namespace may look out of scope that is in it by now.
-func (r *NamespaceReconciler) remove(ctx context.Context, s *scope) error {
-	if len(s.superfluous) == 0 || !r.elected() {
+func (r *NamespaceReconciler) remove(ctx context.Context, s *scope, what []livePolicy) error {
+	if len(what) == 0 || !r.elected() {
 		return nil
 	}
 	current, err := r.confirm(ctx, s)
@@ -56,15 +62,14 @@ func (r *NamespaceReconciler) remove(ctx context.Context, s *scope) error {
 		s.requeueAfter = sooner(s.requeueAfter, retryStale)
 		return nil
 	}
-	for i, live := range s.superfluous {
-		if err := r.Applier.Delete(ctx, live); err != nil {
-			s.superfluous = s.superfluous[i:]
+	for _, live := range what {
+		if err := r.Applier.Delete(ctx, live.object); err != nil {
 			s.fail(err)
 			return nil
 		}
-		ctrl.LoggerFrom(ctx).Info("Removed a policy", "policy", client.ObjectKeyFromObject(live).String(), "verdict", string(s.decision.Verdict))
+		s.superfluous = slices.DeleteFunc(s.superfluous, func(p livePolicy) bool { return p.object == live.object })
+		ctrl.LoggerFrom(ctx).Info("Removed a policy", "policy", client.ObjectKeyFromObject(live.object).String(), "resource", live.api.resource, "verdict", string(s.decision.Verdict))
 	}
-	s.superfluous = nil
 	return nil
 }
 
@@ -87,7 +92,7 @@ func (r *NamespaceReconciler) write(ctx context.Context, s *scope, w *wantedPoli
 	if w.state == pcinetv1alpha1.PolicyInPlace {
 		return true
 	}
-	if w.state == pcinetv1alpha1.PolicyCollision {
+	if w.state == pcinetv1alpha1.PolicyCollision || w.state == pcinetv1alpha1.PolicyRefused {
 		return false
 	}
 	cause := s.repairCause(w)
@@ -116,7 +121,7 @@ func (s *scope) repairCause(w *wantedPolicy) string {
 	}
 	for _, p := range s.previous.Status.Policies {
 		switch {
-		case p.Name != w.intended.GetName() || p.State != pcinetv1alpha1.PolicyInPlace:
+		case p.Name != w.intended.GetName() || p.Resource != w.api.resource || p.State != pcinetv1alpha1.PolicyInPlace:
 		case w.live == nil:
 			return metrics.CauseDeleted
 		case string(w.live.GetUID()) != p.UID:
@@ -141,7 +146,7 @@ func (r *NamespaceReconciler) repaired(ctx context.Context, s *scope, w *wantedP
 		what = driftMessage(change.Drift)
 	}
 	ctrl.LoggerFrom(ctx).Info("Restored a policy", "policy", key.String(), "cause", cause, "fields", change.Drift.Fields, "manager", change.Drift.Manager)
-	r.event(s, eventNormal, "PolicyRepaired", "Restore-"+cause+"-"+w.policy.Name, fmt.Sprintf("Restored NetworkPolicy %s: %s", key, what))
+	r.event(s, eventNormal, "PolicyRepaired", "Restore-"+cause+"-"+w.policy.Name, fmt.Sprintf("Restored %s %s: %s", checks.Title(w.api.resource), key, what))
 }
 
 // asked says whether an update only followed a change of the cluster (its DNS, its API server's addresses). That can be so
@@ -181,11 +186,11 @@ func (s *scope) policies() []pcinetv1alpha1.CoveragePolicy {
 		role := pcinetv1alpha1.PolicyRole(w.policy.Role)
 		if w.collides != "" && w.collides != w.intended.GetName() {
 			out = append(out, pcinetv1alpha1.CoveragePolicy{
-				Name: w.collides, Role: role, State: pcinetv1alpha1.PolicyCollision,
+				Name: w.collides, Resource: w.api.resource, Role: role, State: pcinetv1alpha1.PolicyCollision,
 				Message: "somebody else's object has this name; it is not overwritten, and ours is " + w.intended.GetName() + " (delete or rename theirs)",
 			})
 		}
-		p := pcinetv1alpha1.CoveragePolicy{Name: w.intended.GetName(), Role: role, State: w.state, Message: clipMessage(w.message)}
+		p := pcinetv1alpha1.CoveragePolicy{Name: w.intended.GetName(), Resource: w.api.resource, Role: role, State: w.state, Message: clipMessage(w.message)}
 		if w.live != nil && w.state != pcinetv1alpha1.PolicyCollision {
 			p.UID = string(w.live.GetUID())
 		}
@@ -193,7 +198,8 @@ func (s *scope) policies() []pcinetv1alpha1.CoveragePolicy {
 	}
 	for _, live := range s.superfluous {
 		out = append(out, pcinetv1alpha1.CoveragePolicy{
-			Name: live.Name, Role: superfluousRole(live), State: pcinetv1alpha1.PolicySuperfluous, UID: string(live.UID),
+			Name: live.object.GetName(), Resource: live.api.resource, Role: pick(live.denies(), pcinetv1alpha1.RoleDeny, pcinetv1alpha1.RoleAllowance),
+			State: pcinetv1alpha1.PolicySuperfluous, UID: string(live.object.GetUID()),
 		})
 	}
 	return out[:min(len(out), maxPolicies)]
@@ -201,10 +207,3 @@ func (s *scope) policies() []pcinetv1alpha1.CoveragePolicy {
 
 // maxPolicies is the bound of status.policies in the CRD; more can only come from hand-made objects with our labels.
 const maxPolicies = 64
-
-func superfluousRole(p *networkingv1.NetworkPolicy) pcinetv1alpha1.PolicyRole {
-	if len(p.Spec.Ingress)+len(p.Spec.Egress) == 0 {
-		return pcinetv1alpha1.RoleDeny
-	}
-	return pcinetv1alpha1.RoleAllowance
-}

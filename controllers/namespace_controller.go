@@ -25,7 +25,6 @@ import (
 	"github.com/pcinetwork/pci-network-baseline/internal/facts"
 	"github.com/pcinetwork/pci-network-baseline/internal/metrics"
 	"github.com/pcinetwork/pci-network-baseline/internal/plan"
-	"github.com/pcinetwork/pci-network-baseline/internal/render"
 )
 
 // retryRefused is how long to wait before trying again what the API server refused: nothing tells us when a quota is
@@ -35,6 +34,11 @@ const retryRefused = 30 * time.Second
 // soon is after how long a coverage follows its policies, in the background: the policies of every namespace that waits go
 // first. Deny, then tell.
 const soon = time.Millisecond
+
+// retryNotObserved is how long to wait for the first observation of the platform, and errNotObserved that it is missing.
+const retryNotObserved = 50 * time.Millisecond
+
+var errNotObserved = errors.New("the platform was not observed yet")
 
 // retryStale is how long to give the cache after it turned out to be behind.
 const retryStale = 20 * time.Millisecond
@@ -46,7 +50,7 @@ type NamespaceReconciler struct {
 	// server, before anything is removed.
 	Reader, Cache, Live client.Reader
 	Applier             *apply.Applier
-	Backend             render.Backend
+	Backends            *Backends
 	Platform            *Platform
 	Store               *Store
 	Metrics             *metrics.Metrics
@@ -71,6 +75,9 @@ type author struct {
 // +kubebuilder:rbac:groups="",resources=pods;services,verbs=list;watch
 // +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=list;watch
 // +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=list;watch;create;update;delete
+// +kubebuilder:rbac:groups=cilium.io,resources=ciliumnetworkpolicies,verbs=list;watch;create;update;delete
+// +kubebuilder:rbac:groups=projectcalico.org,resources=networkpolicies;stagednetworkpolicies;tier.networkpolicies;tier.stagednetworkpolicies,verbs=list;watch;create;update;delete
+// +kubebuilder:rbac:groups=projectcalico.org,resources=tiers,verbs=get,resourceNames=default
 // +kubebuilder:rbac:groups=pcinetwork.dev,resources=pcinetworkbaselines,verbs=get;list;watch
 // +kubebuilder:rbac:groups=pcinetwork.dev,resources=namespacecoverages,verbs=list;watch;create;update;delete
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
@@ -111,6 +118,9 @@ func (r *NamespaceReconciler) forget(namespace string) {
 
 func (r *NamespaceReconciler) coverAll(ctx context.Context, ns *corev1.Namespace) (ctrl.Result, error) {
 	scopes, err := r.load(ctx, ns)
+	if errors.Is(err, errNotObserved) {
+		return ctrl.Result{RequeueAfter: retryNotObserved}, nil
+	}
 	if err != nil {
 		return ctrl.Result{}, err
 	}
@@ -138,6 +148,13 @@ func (r *NamespaceReconciler) load(ctx context.Context, ns *corev1.Namespace) ([
 	if err != nil {
 		return nil, err
 	}
+	policies, err := r.Backends.list(ctx, r.Cache, ns.Name)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range observed.Policies {
+		policies = append(policies, livePolicy{p, r.Backends.apis[0]})
+	}
 	var list pcinetv1alpha1.PCINetworkBaselineList
 	if err := r.Cache.List(ctx, &list); err != nil {
 		return nil, fmt.Errorf("listing baselines: %w", err)
@@ -149,8 +166,12 @@ func (r *NamespaceReconciler) load(ctx context.Context, ns *corev1.Namespace) ([
 	foreign := foreignPolicies(observed.Policies, known)
 	scopes := make([]*scope, 0, len(list.Items))
 	for i := range list.Items {
+		backend := r.Backends.choose(&list.Items[i])
+		if backend.api == nil {
+			return nil, errNotObserved
+		}
 		scopes = append(scopes, &scope{
-			baseline: &list.Items[i], namespace: observed, cluster: cluster, sequence: sequence, foreign: foreign, now: r.Clock.Now(),
+			baseline: &list.Items[i], namespace: observed, cluster: cluster, sequence: sequence, foreign: foreign, live: policies, backend: backend, now: r.Clock.Now(),
 		})
 	}
 	return scopes, nil

@@ -34,8 +34,8 @@ func (r *NamespaceReconciler) judge(_ context.Context, s *scope) error {
 		if manager == "" {
 			manager = "somebody"
 		}
-		s.contested = fmt.Sprintf("NetworkPolicy %s/%s: %s keeps changing or deleting it. Stop that writer; the API server's audit log names it.",
-			s.namespace.Name, w.intended.GetName(), manager)
+		s.contested = fmt.Sprintf("%s %s/%s: %s keeps changing or deleting it. Stop that writer; the API server's audit log names it.",
+			checks.Title(w.api.resource), s.namespace.Name, w.intended.GetName(), manager)
 		s.requeueAfter = sooner(s.requeueAfter, until.Sub(s.now))
 	}
 	s.findings = checks.Run(checks.Subject{
@@ -83,7 +83,8 @@ func (s *scope) effective() (checks.Finding, bool) {
 func (s *scope) state() pcinetv1alpha1.CoverageState {
 	missing, inPlace := s.inPlace()
 	switch {
-	case s.invalid != "", s.refused != "", missing.Reason == pcinetv1alpha1.ReasonNameCollision:
+	case s.invalid != "", s.refused != "", missing.Reason == pcinetv1alpha1.ReasonNameCollision,
+		missing.Reason == pcinetv1alpha1.ReasonPolicyRefused:
 		return pcinetv1alpha1.CoverageFailing
 	case s.decision.Verdict == plan.OutOfScope:
 		return ""
@@ -116,7 +117,7 @@ func (s *scope) worst() checks.Finding {
 // stalled says whether only a human can make the namespace right.
 func (s *scope) stalled() bool {
 	switch s.worst().Reason {
-	case pcinetv1alpha1.ReasonInvalidSpec, pcinetv1alpha1.ReasonNameCollision, pcinetv1alpha1.ReasonForbidden,
+	case pcinetv1alpha1.ReasonInvalidSpec, pcinetv1alpha1.ReasonNameCollision, pcinetv1alpha1.ReasonPolicyRefused, pcinetv1alpha1.ReasonForbidden,
 		pcinetv1alpha1.ReasonQuotaExceeded, pcinetv1alpha1.ReasonAdmissionRefused:
 		return true
 	}
@@ -124,12 +125,12 @@ func (s *scope) stalled() bool {
 }
 
 // coverage builds the coverage as it should be.
-func (s *scope) coverage(backend string) pcinetv1alpha1.NamespaceCoverageStatus {
+func (s *scope) coverage() pcinetv1alpha1.NamespaceCoverageStatus {
 	out := pcinetv1alpha1.NamespaceCoverageStatus{
 		BaselineGeneration: s.baseline.Generation,
 		State:              s.state(),
 		Enforcement:        s.baseline.Spec.Enforcement,
-		Backend:            pcinetv1alpha1.Backend(backend),
+		Backend:            pcinetv1alpha1.Backend(s.backend.api.Name()),
 		Policies:           s.policies(),
 		Conditions:         s.conditions(),
 	}

@@ -46,7 +46,7 @@ func (r *NamespaceReconciler) record(ctx context.Context, s *scope) error {
 			Name: s.baseline.Name, Namespace: s.namespace.Name,
 			Labels: render.Labels(s.baseline.Name), Annotations: render.Annotations(),
 		},
-		Status: s.coverage(r.Backend.Name()),
+		Status: s.coverage(),
 	}
 	operation, err := r.writeCoverage(ctx, s, intended)
 	if err != nil {

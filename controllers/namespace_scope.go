@@ -6,7 +6,6 @@ package controllers
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -33,6 +32,8 @@ type scope struct {
 	cluster   snapshot.Cluster
 	sequence  int64 // of cluster
 	foreign   []*networkingv1.NetworkPolicy
+	live      []livePolicy // of every API that can be read
+	backend   backendChoice
 	now       time.Time
 
 	// Set by decide.
@@ -42,7 +43,8 @@ type scope struct {
 
 	// Set by compare.
 	wanted      []*wantedPolicy
-	superfluous []*networkingv1.NetworkPolicy // denies first
+	previews    []*wantedPolicy // staged, while auditing
+	superfluous []livePolicy    // denies first
 
 	// Set by act.
 	wrote     bool  // a policy was written
@@ -62,6 +64,7 @@ type scope struct {
 // wantedPolicy is one policy of the set beside its live object.
 type wantedPolicy struct {
 	policy   policy.Policy
+	api      *policyAPI
 	intended render.Object
 	live     client.Object // nil when there is none
 	state    pcinetv1alpha1.PolicyState
@@ -105,50 +108,66 @@ func foreignPolicies(policies []*networkingv1.NetworkPolicy, baselines map[strin
 	return out
 }
 
-// compare renders what the set wants and sets it beside what lives.
+// compare renders what the set wants and sets it beside what lives. Objects in another API than the chosen one are
+// superfluous, and so are staged ones unless they preview an Audit.
 func (r *NamespaceReconciler) compare(ctx context.Context, s *scope) error {
 	if s.invalid != "" {
 		return nil
 	}
 	keep := map[string]bool{}
 	if s.decision.Verdict == plan.InScope {
-		for _, p := range s.decision.Set.Ordered() {
-			w := &wantedPolicy{policy: p, intended: render.Render(r.Backend, s.decision.Set, p)}
-			if err := r.find(ctx, s, w); err != nil {
+		var err error
+		if s.wanted, err = r.compareIn(ctx, s, s.backend.api, keep); err != nil {
+			return err
+		}
+		if staged := r.Backends.named(s.backend.api.Name(), true); staged != nil && s.auditing() {
+			if s.previews, err = r.compareIn(ctx, s, staged, keep); err != nil {
 				return err
 			}
-			s.wanted = append(s.wanted, w)
-			keep[w.intended.GetName()] = true
-		}
-		for _, o := range s.decision.Set.Omitted {
-			keep[render.Name(s.baseline.Name, o.Name)] = true
 		}
 	}
-	var denies, allowances []*networkingv1.NetworkPolicy
-	for _, live := range s.namespace.Policies {
+	var allowances []livePolicy
+	for _, live := range s.live {
 		switch {
-		case keep[live.Name] || !r.owns(s, live):
-		case len(live.Spec.Ingress)+len(live.Spec.Egress) == 0:
-			denies = append(denies, live)
+		case keep[live.key()] || !r.owns(s, live.object):
+		case live.denies():
+			s.superfluous = append(s.superfluous, live)
 		default:
 			allowances = append(allowances, live)
 		}
 	}
-	s.superfluous = slices.Concat(denies, allowances)
+	s.superfluous = append(s.superfluous, allowances...)
 	return nil
+}
+
+// compareIn compares in one API, and notes which objects of it are to stay.
+func (r *NamespaceReconciler) compareIn(ctx context.Context, s *scope, api *policyAPI, keep map[string]bool) ([]*wantedPolicy, error) {
+	var out []*wantedPolicy
+	for _, p := range s.decision.Set.Ordered() {
+		w := &wantedPolicy{policy: p, api: api, intended: render.Render(api, s.decision.Set, p)}
+		if err := r.find(ctx, s, w); err != nil {
+			return nil, err
+		}
+		out = append(out, w)
+		keep[livePolicy{w.intended, api}.key()] = true
+	}
+	for _, o := range s.decision.Set.Omitted {
+		keep[api.resource+"/"+render.Name(s.baseline.Name, o.Name)] = true
+	}
+	return out, nil
 }
 
 // find looks up the live object of a wanted policy and compares. Somebody else's object of the same name is left alone,
 // and the policy takes a second name: the namespace must not stay open because a name is taken.
 func (r *NamespaceReconciler) find(ctx context.Context, s *scope, w *wantedPolicy) error {
-	live, err := r.get(ctx, w.intended)
+	live, err := r.get(ctx, w)
 	if err != nil {
 		return err
 	}
 	if live != nil && !r.owns(s, live) {
 		w.collides = live.GetName()
 		w.intended.SetName(render.SecondName(live.GetName()))
-		if live, err = r.get(ctx, w.intended); err != nil {
+		if live, err = r.get(ctx, w); err != nil {
 			return err
 		}
 		if live != nil && !r.owns(s, live) {
@@ -163,18 +182,20 @@ func (r *NamespaceReconciler) find(ctx context.Context, s *scope, w *wantedPolic
 		w.state, w.message = pcinetv1alpha1.PolicyMissing, "it does not exist"
 	} else if d := apply.Diff(w.intended, live); !d.None() {
 		w.state, w.message = pcinetv1alpha1.PolicyDrifted, driftMessage(d)
+	} else if why := w.api.refused(live); why != "" {
+		w.state, w.message = pcinetv1alpha1.PolicyRefused, why
 	}
 	return nil
 }
 
-func (r *NamespaceReconciler) get(ctx context.Context, intended render.Object) (client.Object, error) {
-	live := &networkingv1.NetworkPolicy{}
-	err := r.Reader.Get(ctx, client.ObjectKeyFromObject(intended), live)
+func (r *NamespaceReconciler) get(ctx context.Context, w *wantedPolicy) (client.Object, error) {
+	live, _ := w.api.New()
+	err := r.Reader.Get(ctx, client.ObjectKeyFromObject(w.intended), live)
 	if apierrors.IsNotFound(err) {
 		return nil, nil //nolint:nilnil // absent is an answer, and the caller's first question
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading NetworkPolicy %s: %w", intended.GetName(), err)
+		return nil, fmt.Errorf("reading %s %s: %w", w.api.resource, w.intended.GetName(), err)
 	}
 	return live, nil
 }

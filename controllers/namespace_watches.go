@@ -41,7 +41,7 @@ type queue = workqueue.TypedRateLimitingInterface[ctrl.Request]
 // changed baseline, a changed platform and the election look at every namespace, in the background.
 func (r *NamespaceReconciler) SetupWithManager(mgr ctrl.Manager, workers int) error {
 	r.fights = newFights()
-	return ctrl.NewControllerManagedBy(mgr).
+	c, err := ctrl.NewControllerManagedBy(mgr).
 		Named("namespace").
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: workers,
@@ -55,7 +55,15 @@ func (r *NamespaceReconciler) SetupWithManager(mgr ctrl.Manager, workers int) er
 		Watches(&corev1.Pod{}, r.contentHandler(newPhase)).
 		Watches(&pcinetv1alpha1.PCINetworkBaseline{}, r.baselineHandler()).
 		WatchesRawSource(source.Func(r.everything)).
-		Complete(r)
+		Build(r)
+	if err != nil {
+		return err
+	}
+	r.Backends.watch = func(api *policyAPI) error {
+		obj, _ := api.New()
+		return c.Watch(source.Kind[client.Object](mgr.GetCache(), obj, r.contentHandler(newVersion)))
+	}
+	return nil
 }
 
 // add enqueues a namespace; on a standby after a delay, so that the active replica goes first.

@@ -4,8 +4,6 @@
 package controllers
 
 import (
-	"errors"
-
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -20,7 +18,9 @@ import (
 	"github.com/pcinetwork/pci-network-baseline/internal/apply"
 	"github.com/pcinetwork/pci-network-baseline/internal/facts"
 	"github.com/pcinetwork/pci-network-baseline/internal/metrics"
-	"github.com/pcinetwork/pci-network-baseline/internal/render/core"
+	"github.com/pcinetwork/pci-network-baseline/internal/render/calico"
+	"github.com/pcinetwork/pci-network-baseline/internal/render/cilium"
+	"github.com/pcinetwork/pci-network-baseline/internal/render/cluster"
 )
 
 // eventSource is the operator's name in events.
@@ -42,8 +42,12 @@ type Options struct {
 // see its own writes. opts holds everything else.
 func NewManager(config *rest.Config, opts ctrl.Options) (ctrl.Manager, error) {
 	opts.Scheme = runtime.NewScheme()
-	if err := errors.Join(clientgoscheme.AddToScheme(opts.Scheme), pcinetv1alpha1.AddToScheme(opts.Scheme)); err != nil {
-		return nil, err
+	for _, add := range []func(*runtime.Scheme) error{
+		clientgoscheme.AddToScheme, pcinetv1alpha1.AddToScheme, calico.AddToScheme, cilium.AddToScheme, cluster.AddToScheme,
+	} {
+		if err := add(opts.Scheme); err != nil {
+			return nil, err
+		}
 	}
 	opts.Cache = facts.CacheOptions(apply.TrimManagedFields)
 	opts.Client.Cache = &client.CacheOptions{EnableReadYourWritesConsistency: new(true)}
@@ -63,12 +67,15 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 	platform := NewPlatform(mgr.GetCache(), opts.Namespace)
 	store := NewStore()
 	recorder := mgr.GetEventRecorder(eventSource)
-	backend := core.Backend{}
+	backends, err := NewBackends(mgr.GetCache(), mgr.GetScheme())
+	if err != nil {
+		return err
+	}
 	if err := platform.SetupWithManager(mgr); err != nil {
 		return err
 	}
 	namespaces := &NamespaceReconciler{
-		Reader: mgr.GetClient(), Cache: mgr.GetCache(), Live: mgr.GetAPIReader(), Applier: applier, Backend: backend, Platform: platform,
+		Reader: mgr.GetClient(), Cache: mgr.GetCache(), Live: mgr.GetAPIReader(), Applier: applier, Backends: backends, Platform: platform,
 		Store: store, Metrics: m, Recorder: recorder, Clock: opts.Clock, Elected: mgr.Elected(),
 	}
 	if err := namespaces.SetupWithManager(mgr, opts.Workers); err != nil {
@@ -76,7 +83,7 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 	}
 	baselines := &BaselineReconciler{
 		Reader: mgr.GetClient(), Cache: mgr.GetCache(), Applier: applier, Platform: platform, Store: store, Metrics: m,
-		Recorder: recorder, Clock: opts.Clock, Backend: backend.Name(),
+		Recorder: recorder, Clock: opts.Clock, Backends: backends,
 	}
 	return baselines.SetupWithManager(mgr)
 }

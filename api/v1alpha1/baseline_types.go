@@ -74,7 +74,8 @@ type PCINetworkBaselineSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self.size() < 2 || self[0] != self[1]",message="directions: list each direction once"
 	Directions []Direction `json:"directions,omitempty"`
 
-	// backend is the policy API that is written to. Auto chooses the best one that the platform is certain to enforce.
+	// backend is the policy API that is written to. Auto chooses the best one that the platform is certain to enforce. If
+	// the asked one cannot work, the baseline is Stalled, and the one in use, or else NetworkPolicy, goes on protecting.
 	// +optional
 	// +kubebuilder:default=Auto
 	Backend Backend `json:"backend,omitempty"`
@@ -125,15 +126,17 @@ const (
 	DirectionEgress  Direction = "Egress"
 )
 
-// Backend names a policy API.
+// Backend names a policy API: NetworkPolicy (networking.k8s.io/v1), Calico (projectcalico.org/v3) or Cilium (cilium.io/v2).
 //
-// +kubebuilder:validation:Enum=Auto;NetworkPolicy
+// +kubebuilder:validation:Enum=Auto;NetworkPolicy;Calico;Cilium
 type Backend string
 
 // The values of Backend.
 const (
 	BackendAuto          Backend = "Auto"
 	BackendNetworkPolicy Backend = "NetworkPolicy"
+	BackendCalico        Backend = "Calico"
+	BackendCilium        Backend = "Cilium"
 )
 
 // DeletionPolicy says what happens to the policies of a deleted baseline.

@@ -74,6 +74,8 @@ const (
 	// ReasonNameCollision: somebody else's object has the name of one of our policies; it is not overwritten, and the
 	// policy is written under a second name.
 	ReasonNameCollision = "NameCollision"
+	// ReasonPolicyRefused: the policy engine says that it will not have one of our policies, so it does not enforce it.
+	ReasonPolicyRefused = "PolicyRefused"
 	// ReasonForbidden: the API server does not permit the operator to write a policy.
 	ReasonForbidden = "Forbidden"
 	// ReasonQuotaExceeded: a ResourceQuota leaves no room for a policy.

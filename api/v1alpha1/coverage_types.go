@@ -58,6 +58,7 @@ type NamespaceCoverageStatus struct {
 	// policies lists the policies that the namespace should have and those that are about to be removed.
 	// +optional
 	// +listType=map
+	// +listMapKey=resource
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=64
 	Policies []CoveragePolicy `json:"policies,omitempty"`
@@ -116,7 +117,7 @@ const (
 
 // PolicyState says how a live policy compares with the intended one.
 //
-// +kubebuilder:validation:Enum=InPlace;Missing;Drifted;Collision;Superfluous
+// +kubebuilder:validation:Enum=InPlace;Missing;Drifted;Collision;Superfluous;Refused
 type PolicyState string
 
 // The values of PolicyState.
@@ -131,6 +132,8 @@ const (
 	PolicyCollision PolicyState = "Collision"
 	// PolicySuperfluous: it is ours and no longer wanted.
 	PolicySuperfluous PolicyState = "Superfluous"
+	// PolicyRefused: it exists and matches, but the policy engine says that it will not have it.
+	PolicyRefused PolicyState = "Refused"
 )
 
 // CoveragePolicy is one policy of the namespace.
@@ -140,6 +143,12 @@ type CoveragePolicy struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	Name string `json:"name,omitempty"`
+
+	// resource is its kind as kubectl names it, such as networkpolicies.networking.k8s.io.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=128
+	Resource string `json:"resource,omitempty"`
 
 	// role says what the policy is for.
 	// +required

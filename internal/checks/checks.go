@@ -86,8 +86,12 @@ func DenyInPlace(s Subject) Finding {
 		if p.State == pcinetv1alpha1.PolicyInPlace {
 			return Finding{Check: f.Check, Clause: f.Clause, Result: Pass, Reason: pcinetv1alpha1.ReasonNamespaceProtected}
 		}
-		if p.State == pcinetv1alpha1.PolicyCollision {
+		switch p.State {
+		case pcinetv1alpha1.PolicyCollision:
 			f.Reason = pcinetv1alpha1.ReasonNameCollision // both names are taken
+		case pcinetv1alpha1.PolicyRefused:
+			f.Reason = pcinetv1alpha1.ReasonPolicyRefused
+		default:
 		}
 		f.Message = describe(s, p)
 	}
@@ -102,6 +106,8 @@ func AllowancesInPlace(s Subject) Finding {
 		switch {
 		case p.State == pcinetv1alpha1.PolicyCollision:
 			return Finding{Check: f.Check, Clause: f.Clause, Result: Fail, Reason: pcinetv1alpha1.ReasonNameCollision, Message: describe(s, p)}
+		case p.State == pcinetv1alpha1.PolicyRefused:
+			return Finding{Check: f.Check, Clause: f.Clause, Result: Fail, Reason: pcinetv1alpha1.ReasonPolicyRefused, Message: describe(s, p)}
 		case p.Role == pcinetv1alpha1.RoleAllowance && p.State != pcinetv1alpha1.PolicyInPlace:
 			f.Result, f.Reason, f.Message = Fail, pcinetv1alpha1.ReasonPoliciesMissing, describe(s, p)
 		}
@@ -110,11 +116,19 @@ func AllowancesInPlace(s Subject) Finding {
 }
 
 func describe(s Subject, p pcinetv1alpha1.CoveragePolicy) string {
-	text := fmt.Sprintf("NetworkPolicy %s/%s is %s", s.Namespace.Name, p.Name, strings.ToLower(string(p.State)))
+	text := fmt.Sprintf("%s %s/%s is %s", Title(p.Resource), s.Namespace.Name, p.Name, strings.ToLower(string(p.State)))
 	if p.Message != "" {
 		text += ": " + p.Message
 	}
 	return text + "."
+}
+
+// Title is a kind of policy in a message: its resource, which kubectl takes, or the kind where everybody knows it.
+func Title(resource string) string {
+	if resource == "networkpolicies.networking.k8s.io" {
+		return "NetworkPolicy"
+	}
+	return resource
 }
 
 // AllowancesResolved (4.1): every allowance resolved to something that could be written.

@@ -36,11 +36,11 @@ func subject(policies ...pcinetv1alpha1.CoveragePolicy) checks.Subject {
 }
 
 func deny(name string, state pcinetv1alpha1.PolicyState, message ...string) pcinetv1alpha1.CoveragePolicy {
-	return pcinetv1alpha1.CoveragePolicy{Name: name, Role: pcinetv1alpha1.RoleDeny, State: state, Message: strings.Join(message, "")}
+	return pcinetv1alpha1.CoveragePolicy{Name: name, Resource: "networkpolicies.networking.k8s.io", Role: pcinetv1alpha1.RoleDeny, State: state, Message: strings.Join(message, "")}
 }
 
 func allowance(name string, state pcinetv1alpha1.PolicyState, message ...string) pcinetv1alpha1.CoveragePolicy {
-	return pcinetv1alpha1.CoveragePolicy{Name: name, Role: pcinetv1alpha1.RoleAllowance, State: state, Message: strings.Join(message, "")}
+	return pcinetv1alpha1.CoveragePolicy{Name: name, Resource: "networkpolicies.networking.k8s.io", Role: pcinetv1alpha1.RoleAllowance, State: state, Message: strings.Join(message, "")}
 }
 
 // judged is one case of one check.

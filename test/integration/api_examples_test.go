@@ -90,8 +90,8 @@ status:
   enforcement: Enforce
   backend: NetworkPolicy
   policies:
-    - {name: pcinb-full-default-deny, role: Deny, state: InPlace, uid: b1a2, message: It matches.}
-    - {name: pcinb-full-allow-dns, role: Allowance, state: Drifted}
+    - {name: pcinb-full-default-deny, resource: networkpolicies.networking.k8s.io, role: Deny, state: InPlace, uid: b1a2, message: It matches.}
+    - {name: pcinb-full-allow-dns, resource: networkpolicies.networking.k8s.io, role: Allowance, state: Drifted}
   omitted:
     - {name: dns, reason: DNSNotFound, message: There is no Service kube-system/kube-dns.}
     - {name: payments-db, reason: InvalidSpec}

@@ -40,8 +40,10 @@ func restoreDNS(t *testing.T) {
 }
 
 func TestWithoutDNSNamespacesAreDeniedAndItIsSaid(t *testing.T) { //nolint:paralleltest // see above
-	withoutDNS(t)
 	b := createBaseline(t, nil)
+	before := protected(t, b)
+	withoutDNS(t)
+	awaitCoverage(t, before, b, pcinetv1alpha1.CoveragePending, omits("dns")) // the operator has seen it go
 	namespace := createNamespace(t, b.Name)
 	awaitCoverage(t, namespace, b, pcinetv1alpha1.CoveragePending,
 		holds("Ready=False/DNSNotFound", "Reconciling=True/Progressing", "Stalled", "DefaultDenyEffective=True/NothingWidens"), omits("dns"))

@@ -31,8 +31,8 @@ func TestANewNamespaceIsDenied(t *testing.T) {
 		t.Errorf("a deny must come after its allowances (-want +written):\n%s", diff)
 	}
 	want := []pcinetv1alpha1.CoveragePolicy{
-		{Name: allowName(b.Name, "dns"), Role: pcinetv1alpha1.RoleAllowance, State: pcinetv1alpha1.PolicyInPlace, UID: string(live[allowName(b.Name, "dns")].UID)},
-		{Name: denyName(b.Name), Role: pcinetv1alpha1.RoleDeny, State: pcinetv1alpha1.PolicyInPlace, UID: string(live[denyName(b.Name)].UID)},
+		{Name: allowName(b.Name, "dns"), Resource: "networkpolicies.networking.k8s.io", Role: pcinetv1alpha1.RoleAllowance, State: pcinetv1alpha1.PolicyInPlace, UID: string(live[allowName(b.Name, "dns")].UID)},
+		{Name: denyName(b.Name), Resource: "networkpolicies.networking.k8s.io", Role: pcinetv1alpha1.RoleDeny, State: pcinetv1alpha1.PolicyInPlace, UID: string(live[denyName(b.Name)].UID)},
 	}
 	if diff := cmp.Diff(want, coverage.Status.Policies); diff != "" {
 		t.Errorf("status.policies (-want +got):\n%s", diff)

@@ -44,6 +44,20 @@ func (Backend) Denies(live runtime.Object) bool {
 	})
 }
 
+// Refused returns why Cilium will not have a policy; "" when it has not said so.
+func (Backend) Refused(live runtime.Object) string {
+	p, ok := live.(*NetworkPolicy)
+	if !ok {
+		return ""
+	}
+	for _, c := range p.Status.Conditions {
+		if c.Type == ConditionValid && c.Status == metav1.ConditionFalse {
+			return "Cilium does not accept it: " + c.Message
+		}
+	}
+	return ""
+}
+
 // Render returns the CiliumNetworkPolicy that says p. A rule without peers or ports is left out: without peers it would let
 // through everybody on its ports.
 func (Backend) Render(meta metav1.ObjectMeta, p policy.Policy) policy.Object {
