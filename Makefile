@@ -44,6 +44,8 @@ generate: $(CONTROLLER_GEN) ## Write the deepcopy functions
 .PHONY: manifests
 manifests: $(CONTROLLER_GEN) ## Write the CRDs and the manager's role from the markers
 	$(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=config/crd
+	@# There is no marker for the values of a map. A null that is not nullable is dropped before any rule could refuse it.
+	sed -i 's/^\( *\)additionalProperties:$$/&\n\1  nullable: true/' config/crd/pcinetwork.dev_*.yaml
 	$(CONTROLLER_GEN) rbac:roleName=manager paths=./controllers/... output:rbac:dir=config/rbac
 
 .PHONY: docs

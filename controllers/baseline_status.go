@@ -5,10 +5,10 @@ package controllers
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
@@ -306,16 +306,15 @@ var requirements = []string{
 	pcinetv1alpha1.ConditionReviewCurrent,
 }
 
-// setCompliant sums up: False beats Unknown beats True.
+// setCompliant sums up: False beats Unknown beats True. A requirement that nobody judged is Unknown.
 func setCompliant(c *status.Conditions) {
 	var not, unknown []string
-	for _, cond := range c.List() {
-		switch {
-		case !slices.Contains(requirements, cond.Type):
-		case cond.Status == metav1.ConditionFalse:
-			not = append(not, cond.Type)
-		case cond.Status == metav1.ConditionUnknown:
-			unknown = append(unknown, cond.Type)
+	for _, kind := range requirements {
+		switch cond := apimeta.FindStatusCondition(c.List(), kind); {
+		case cond == nil, cond.Status == metav1.ConditionUnknown:
+			unknown = append(unknown, kind)
+		case cond.Status != metav1.ConditionTrue:
+			not = append(not, kind)
 		}
 	}
 	switch {
@@ -332,7 +331,7 @@ func setCompliant(c *status.Conditions) {
 func (s *baselineScope) nextClock() time.Duration {
 	var next time.Duration
 	at := func(t time.Time) {
-		if left := t.Sub(s.now); left > 0 {
+		if left := t.Sub(s.now); left >= 0 { // what changes just after t has not yet changed at t
 			next = sooner(next, left+time.Millisecond)
 		}
 	}

@@ -7,11 +7,12 @@ package v1alpha1
 // validated by the API server, so that a selector that could not be read never reaches the operator.
 // An empty selector ({}) selects everything.
 type LabelSelector struct {
-	// matchLabels lists labels that must all be present with the given value. It cannot be empty: the API server drops a
-	// label whose value is null, as templates write it, and the selector would select everything.
+	// matchLabels lists labels that must all be present with the given value. It cannot be empty, and no value can be null,
+	// as templates write it where a variable is missing: a selector with a label less selects more.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=8
-	// +kubebuilder:validation:XValidation:rule="self.size() > 0",message="matchLabels must hold at least one label (a label without a value is dropped); to select everything leave matchLabels out"
+	// +kubebuilder:validation:XValidation:rule="self.size() > 0",message="matchLabels must hold at least one label; to select everything leave matchLabels out"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, type(self[k]) == string)",message="every label in matchLabels must have a value, and null is none: give the value, write \"\" for the empty one, or remove the label"
 	// +kubebuilder:validation:XValidation:rule="self.all(k, !format.qualifiedName().validate(k).hasValue())",message="every key of matchLabels must be a label key such as app or example.com/app: an optional DNS name and '/', then 1 to 63 letters, digits, '-', '_' and '.'"
 	MatchLabels map[string]LabelValue `json:"matchLabels,omitempty"`
 

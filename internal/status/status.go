@@ -15,8 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// maxMessage is how many bytes of a condition's message are kept; with at most 24 conditions and 20 offenders it keeps a
-// status below 16 KiB.
+// maxMessage is how many bytes, as JSON, of a condition's message are kept.
 const maxMessage = 300
 
 // Conditions collects the conditions of one object. Those that are not set again are dropped, so a condition is always
@@ -43,20 +42,34 @@ func (c *Conditions) Set(kind string, value metav1.ConditionStatus, reason, mess
 // List returns the conditions in the order in which they were set.
 func (c *Conditions) List() []metav1.Condition { return c.list }
 
-// Clip shortens a text to at most n bytes without cutting a character.
+// Clip shortens a text to at most n bytes, as JSON writes them, without cutting a character.
 func Clip(s string, n int) string {
 	const more = "…"
-	if len(s) <= n {
-		return s
+	size, end := 0, 0 // end is where the mark still fits
+	for i, r := range s {
+		if size <= n-len(more) {
+			end = i
+		}
+		if size += jsonSize(r); size > n {
+			if n < len(more) {
+				return ""
+			}
+			return s[:end] + more
+		}
 	}
-	if n < len(more) {
-		return ""
+	return s
+}
+
+// jsonSize is how many bytes a character takes as JSON: a message may quote HTML, of which every bracket takes six. So does
+// a byte that is no character.
+func jsonSize(r rune) int {
+	switch {
+	case r == '"', r == '\\', r == '\n', r == '\r', r == '\t', r == '\b', r == '\f':
+		return 2
+	case r < ' ', r == '<', r == '>', r == '&', r == '\u2028', r == '\u2029', r == utf8.RuneError:
+		return 6
 	}
-	end := n - len(more)
-	for end > 0 && !utf8.RuneStart(s[end]) {
-		end--
-	}
-	return s[:end] + more
+	return utf8.RuneLen(r)
 }
 
 // Payload returns the server-side apply payload that makes obj's status ours: its kind, name and the given status, and

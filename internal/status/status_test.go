@@ -4,6 +4,7 @@
 package status_test
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -98,6 +99,9 @@ func TestClip(t *testing.T) {
 		"a character of four bytes is not cut":     {text: "a😀😀😀", n: 9, want: "a😀…"},
 		"nothing of a first character that is cut": {text: "😀😀", n: 6, want: "…"},
 		"room for the mark alone":                  {text: "abcd", n: 3, want: "…"},
+		"a quote counts twice":                     {text: `a"""`, n: 7, want: `a"""`},
+		"a quote too many":                         {text: `a""""`, n: 7, want: `a"…`},
+		"a bracket counts six times":               {text: "a<bc>", n: 14, want: "a<bc…"},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -142,25 +146,39 @@ func FuzzClip(f *testing.F) {
 	f.Add("…………", 7)
 	f.Add("\xff\xfe", 3)
 	f.Add("a\xf0\x9f\x98", 3)
+	f.Add("<p>\"&\\\b\x00\x7f\u2028", 20)
 	f.Fuzz(func(t *testing.T, text string, n int) {
 		if n < 0 || n > 1<<16 {
 			t.Skip("callers clip to a few hundred bytes")
 		}
+		if strings.Contains(text, "\ufffd") {
+			t.Skip("it counts as the broken character that it mostly stands for")
+		}
 		got := status.Clip(text, n)
 		kept, clipped := strings.CutSuffix(got, "…")
 		switch {
-		case len(got) > n:
-			t.Errorf("%d bytes, want at most %d", len(got), n)
+		case jsonSize(t, got) > n:
+			t.Errorf("%d bytes, want at most %d", jsonSize(t, got), n)
 		case utf8.ValidString(text) && !utf8.ValidString(got):
 			t.Errorf("%q was cut within a character: %q", text, got)
-		case len(text) <= n && got != text:
+		case jsonSize(t, text) <= n && got != text:
 			t.Errorf("%q fits in %d bytes and became %q", text, n, got)
-		case len(text) > n && (clipped != (n >= len("…")) || !strings.HasPrefix(text, kept)):
+		case jsonSize(t, text) > n && (clipped != (n >= len("…")) || !strings.HasPrefix(text, kept)):
 			t.Errorf("%q became %q, which is not its beginning", text, got)
-		case len(text) > n && clipped && utf8.ValidString(text) && n-len(got) >= utf8.UTFMax:
+		case jsonSize(t, text) > n && clipped && utf8.ValidString(text) && n-jsonSize(t, got) >= len(`\u0000`):
 			t.Errorf("%q became %q: a whole character more had fitted in %d bytes", text, got, n)
 		}
 	})
+}
+
+// jsonSize returns how many bytes a text takes as JSON, without its quotes.
+func jsonSize(t *testing.T, text string) int {
+	t.Helper()
+	data, err := json.Marshal(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(data) - len(`""`)
 }
 
 // Server-side apply owns what the payload holds: labels, annotations or spec in it would become ours.

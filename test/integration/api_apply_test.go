@@ -271,3 +271,69 @@ func TestMisspelledFieldsAreRefused(t *testing.T) {
 		t.Errorf("create with strict validation, which kubectl asks for: %v, want the field named", err)
 	}
 }
+
+// TestALabelThatIsNullWidensNoSelector: a label less selects more, so null is refused wherever it reaches the API server.
+// Where it does not, the selector is what docs/spec.md says, beside its fields; a change there is to be noticed.
+func TestALabelThatIsNullWidensNoSelector(t *testing.T) {
+	const (
+		manifest = `{apiVersion: pcinetwork.dev/v1alpha1, kind: PCINetworkBaseline, metadata: {name: NAME}, spec: {namespaces: {selector: SELECTOR}}}`
+		whole    = `{matchLabels: {team: shop, app: x}}`
+		null     = `{matchLabels: {team: null, app: x}}`
+	)
+	setNull := func(kind string) []string {
+		patch := `{"spec":{"namespaces":{"selector":{"matchLabels":{"team":null}}}}}`
+		if kind == "json" {
+			patch = `[{"op":"replace","path":"/spec/namespaces/selector/matchLabels/team","value":null}]`
+		}
+		return []string{"patch", "pcinb", "NAME", "--type=" + kind, "-p", patch}
+	}
+	refused := map[string]any(nil)
+	tests := map[string]struct {
+		before  string // the selector that is there already, if any
+		command []string
+		after   string
+		want    map[string]any // the selector then; nil when the command must be refused
+	}{
+		"created":                  {"", []string{"create", "-f", "-"}, null, refused},
+		"applied server-side":      {"", []string{"apply", "--server-side", "-f", "-"}, null, refused},
+		"applied over another":     {whole, []string{"apply", "--server-side", "--force-conflicts", "-f", "-"}, null, refused},
+		"replacing another":        {whole, []string{"replace", "-f", "-"}, null, refused},
+		"patched in":               {whole, setNull("json"), "", refused},
+		"in a list of values":      {"", []string{"create", "-f", "-"}, `{matchExpressions: [{key: app, operator: In, values: [x, null]}]}`, refused},
+		"a merge patch":            {whole, setNull("merge"), "", map[string]any{"matchLabels": map[string]any{"app": "x"}}},
+		"dropped by kubectl":       {"", []string{"apply", "-f", "-"}, null, map[string]any{"matchLabels": map[string]any{"app": "x"}}},
+		"all labels of a map":      {"", []string{"create", "-f", "-"}, `{matchLabels: null}`, map[string]any{}},
+		"the last one, by kubectl": {"", []string{"apply", "-f", "-"}, `{matchLabels: {team: null}}`, refused},
+	}
+	m := manifests{env.cluster, env.client}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			object := baseline(t, "")
+			fill := func(text, selector string) string {
+				return strings.NewReplacer("NAME", object.GetName(), "SELECTOR", selector).Replace(text)
+			}
+			if test.before != "" {
+				m.kubectl(t, fill(manifest, test.before), "create", "-f", "-")
+			}
+			deleteAtEnd(t, object)
+			var args []string
+			for _, arg := range test.command {
+				args = append(args, fill(arg, ""))
+			}
+			_, err := m.try(t, fill(manifest, test.after), args...)
+			if test.want == nil {
+				if err == nil || !strings.Contains(err.Error(), "spec.namespaces.selector.match") {
+					t.Fatalf("got %v, want a refusal that names the field", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, got, _ := find(live(t, object).Object, []string{"spec", "namespaces", "selector"})
+			if diff := cmp.Diff(any(test.want), got); diff != "" {
+				t.Errorf("selector (-want +got):\n%s", diff)
+			}
+		})
+	}
+}

@@ -176,9 +176,12 @@ var celExamples = map[string]examples{
 		good: []string{exempt(`[sandbox]`, `[legacy]`), exempt(`[]`, `[legacy]`)},
 		bad:  []string{exempt(`[sandbox, legacy]`, `[legacy]`), exempt(`[legacy]`, `[shop, legacy]`)},
 	},
-	"matchLabels must hold at least one label (a label without a value is dropped); to select everything leave matchLabels out": {
-		good: []string{`{team: shop}`, `{team: ""}`},
-		bad:  []string{`{}`, `{team: null}`, `{team: }`},
+	"matchLabels must hold at least one label; to select everything leave matchLabels out": {
+		good: []string{`{team: shop}`}, bad: []string{`{}`},
+	},
+	"every label in matchLabels must have a value, and null is none: give the value, write \"\" for the empty one, or remove the label": {
+		good: []string{`{team: "", app: x}`, `{team: "null", app: x}`},
+		bad:  []string{`{team: null}`, `{team: null, app: x}`, `{team: , app: x}`},
 	},
 	"every key of matchLabels must be a label key such as app or example.com/app: an optional DNS name and '/', then 1 to 63 letters, digits, '-', '_' and '.'": {
 		good: []string{`{example.com/app: shop}`, `{app.kubernetes.io/name: shop, A_b.c-1: x}`},

@@ -104,7 +104,7 @@ func (n node) rules() []rule {
 	return rules
 }
 
-// describe lists what n demands and what it defaults to, one line each.
+// describe lists what n demands, whether null reaches its rules, and what it defaults to, one line each.
 func (n node) describe() []string {
 	var found []string
 	for _, r := range n.rules() {
@@ -115,6 +115,9 @@ func (n node) describe() []string {
 			}
 		}
 		found = append(found, line)
+	}
+	if n.schema.Nullable {
+		found = append(found, rule{n.place(), "nullable"}.String())
 	}
 	if value := n.schema.Default; value != nil {
 		found = append(found, rule{n.place(), "default " + string(value.Raw)}.String())

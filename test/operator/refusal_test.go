@@ -21,6 +21,12 @@ import (
 // refuse refuses an operation on the NetworkPolicies of one namespace, and returns what ends that.
 func refuse(t *testing.T, namespace string, operation admissionregistrationv1.OperationType, text string) (end func()) {
 	t.Helper()
+	return refuseWhere(t, map[string]string{corev1.LabelMetadataName: namespace}, namespace, operation, text)
+}
+
+// refuseWhere refuses an operation on the NetworkPolicies of all namespaces with some labels, of which namespace is one.
+func refuseWhere(t *testing.T, labels map[string]string, namespace string, operation admissionregistrationv1.OperationType, text string) (end func()) {
+	t.Helper()
 	name := uniqueName("refuse")
 	gate := &admissionregistrationv1.ValidatingAdmissionPolicy{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
@@ -44,7 +50,7 @@ func refuse(t *testing.T, namespace string, operation admissionregistrationv1.Op
 			PolicyName:        name,
 			ValidationActions: []admissionregistrationv1.ValidationAction{admissionregistrationv1.Deny},
 			MatchResources: &admissionregistrationv1.MatchResources{
-				NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: namespace}},
+				NamespaceSelector: &metav1.LabelSelector{MatchLabels: labels},
 			},
 		},
 	}

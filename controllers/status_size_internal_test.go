@@ -1,0 +1,104 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/internal/checks"
+	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
+)
+
+// statusLimit is what docs/spec.md promises of a status, as JSON.
+const statusLimit = 16 << 10
+
+// crowd returns the tally of n namespaces with the longest names, in which everything is wrong that can be: half of them
+// are Failing, half Contested, and something undoes the deny in each. All messages are far too long and made of one letter.
+func crowd(n int, letter string) Tally {
+	store := NewStore()
+	text := strings.Repeat(letter, 2000)
+	for i := range n {
+		state := pcinetv1alpha1.CoverageFailing
+		if i%2 == 1 {
+			state = pcinetv1alpha1.CoverageContested
+		}
+		store.Set(fmt.Sprintf("n%062d", i), longest.Name, Record{
+			Generation: longest.Generation, State: state, Stalled: true, Widening: text,
+			Worst: checks.Finding{Reason: strings.Repeat("R", 64), Message: text},
+		})
+	}
+	return store.Tally(longest)
+}
+
+// longest is a baseline whose status has most to say.
+var longest = &pcinetv1alpha1.PCINetworkBaseline{
+	ObjectMeta: metav1.ObjectMeta{Name: strings.Repeat("b", 48), Generation: math.MaxInt64},
+	Spec: pcinetv1alpha1.PCINetworkBaselineSpec{
+		Directions: []pcinetv1alpha1.Direction{pcinetv1alpha1.DirectionIngress, pcinetv1alpha1.DirectionEgress},
+	},
+}
+
+// The status of the worst baseline stays below the limit whatever language its messages are in, and whatever JSON makes of
+// them: an admission webhook's answer may be a page of HTML.
+func TestTheStatusDoesNotGrow(t *testing.T) {
+	var cluster snapshot.Cluster
+	for i := range 32 {
+		cluster.SystemNamespaces = append(cluster.SystemNamespaces, fmt.Sprintf("s%062d", i))
+	}
+	variants := map[string]declared{
+		"enforcing":             func(*pcinetv1alpha1.PCINetworkBaseline) {},
+		"being deleted":         func(b *pcinetv1alpha1.PCINetworkBaseline) { b.DeletionTimestamp = &metav1.Time{Time: today} },
+		"auditing":              func(b *pcinetv1alpha1.PCINetworkBaseline) { b.Spec.Enforcement = pcinetv1alpha1.EnforcementAudit },
+		"denying one direction": func(b *pcinetv1alpha1.PCINetworkBaseline) { b.Spec.Directions = b.Spec.Directions[1:] },
+	}
+	for _, n := range []int{300, 10_000} {
+		for what, letter := range map[string]string{"Latin": "x", "Chinese": "漢", "quotes": `"`, "brackets": "<", "zeros": "\x00"} {
+			tally := crowd(n, letter)
+			for how, change := range variants {
+				t.Run(fmt.Sprintf("%d namespaces, messages of %s, %s", n, what, how), func(t *testing.T) {
+					b := longest.DeepCopy()
+					change(b)
+					reviewed(2000 * day)(b)
+					b.Spec.Review.ReviewedBy = strings.Repeat(letter, 128)
+					for i := range 32 {
+						exempt(-day, pcinetv1alpha1.NamespaceName(strings.Repeat("e", 63)), "another")(b)
+						b.Spec.Exemptions[i].ApprovedBy = strings.Repeat(letter, 128)
+					}
+					checkSize(t, &baselineScope{baseline: b, cluster: cluster, backend: "NetworkPolicy", tally: tally, now: today})
+				})
+			}
+		}
+	}
+}
+
+func checkSize(t *testing.T, s *baselineScope) {
+	t.Helper()
+	got := s.status()
+	data, err := json.Marshal(got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(data) > statusLimit {
+		t.Errorf("the status takes %d bytes, want at most %d", len(data), statusLimit)
+	}
+	if want := fmt.Sprintf("0/%d", s.selected()); got.Covered != want {
+		t.Errorf("covered is %q, want %q", got.Covered, want)
+	}
+	if len(got.Offenders) != maxOffenders {
+		t.Errorf("%d offenders, want %d", len(got.Offenders), maxOffenders)
+	}
+	for _, o := range got.Offenders {
+		if o.State != pcinetv1alpha1.CoverageFailing || !strings.HasSuffix(o.Message, "…") {
+			t.Errorf("offender %s is %s: %q; want the worst, with the beginning of what is wrong", o.Namespace, o.State, o.Message)
+		}
+	}
+	t.Logf("%d bytes", len(data))
+}
