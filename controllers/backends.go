@@ -61,7 +61,11 @@ type Backends struct {
 }
 
 // NewBackends returns the backends of this version, of which the core one alone is ready.
-func NewBackends(c cache.Cache, scheme *runtime.Scheme) (*Backends, error) {
+func NewBackends(c cache.Cache) (*Backends, error) {
+	scheme, err := newScheme()
+	if err != nil {
+		return nil, err
+	}
 	b := &Backends{cache: c, apis: []*policyAPI{
 		{Backend: core.Backend{}}, {Backend: calico.Backend{}}, {Backend: calico.Backend{Staged: true}, staged: true}, {Backend: cilium.Backend{}},
 	}}

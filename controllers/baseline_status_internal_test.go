@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/internal/render/core"
 	"github.com/pcinetwork/pci-network-baseline/internal/status"
 )
 
@@ -22,6 +23,9 @@ const day = 24 * time.Hour
 
 // today is the time of all these tests.
 var today = time.Date(2026, time.July, 1, 12, 0, 0, 0, time.UTC)
+
+// writtenToCore is the choice of the core API.
+var writtenToCore = backendChoice{api: &policyAPI{Backend: core.Backend{}}}
 
 // declared is what a test changes of a baseline that is otherwise as it should be.
 type declared func(*pcinetv1alpha1.PCINetworkBaseline)
@@ -34,7 +38,7 @@ func judgedAt(now time.Time, changes ...declared) *baselineScope {
 		change(b)
 	}
 	return &baselineScope{
-		baseline: b, backend: "NetworkPolicy", now: now,
+		baseline: b, backend: writtenToCore, now: now,
 		tally: Tally{States: map[pcinetv1alpha1.CoverageState]int{pcinetv1alpha1.CoverageProtected: 2}},
 	}
 }

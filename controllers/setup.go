@@ -38,16 +38,25 @@ type Options struct {
 	Clock clock.PassiveClock
 }
 
-// NewManager returns a manager whose caches hold what the reconcilers read and no more, and whose client waits for them to
-// see its own writes. opts holds everything else.
-func NewManager(config *rest.Config, opts ctrl.Options) (ctrl.Manager, error) {
-	opts.Scheme = runtime.NewScheme()
+// newScheme returns a scheme with every kind that is read or written.
+func newScheme() (*runtime.Scheme, error) {
+	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
 		clientgoscheme.AddToScheme, pcinetv1alpha1.AddToScheme, calico.AddToScheme, cilium.AddToScheme, cluster.AddToScheme,
 	} {
-		if err := add(opts.Scheme); err != nil {
+		if err := add(scheme); err != nil {
 			return nil, err
 		}
+	}
+	return scheme, nil
+}
+
+// NewManager returns a manager whose caches hold what the reconcilers read and no more, and whose client waits for them to
+// see its own writes. opts holds everything else.
+func NewManager(config *rest.Config, opts ctrl.Options) (ctrl.Manager, error) {
+	var err error
+	if opts.Scheme, err = newScheme(); err != nil {
+		return nil, err
 	}
 	opts.Cache = facts.CacheOptions(apply.TrimManagedFields)
 	opts.Client.Cache = &client.CacheOptions{EnableReadYourWritesConsistency: new(true)}
@@ -67,7 +76,7 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 	platform := NewPlatform(mgr.GetCache(), opts.Namespace)
 	store := NewStore()
 	recorder := mgr.GetEventRecorder(eventSource)
-	backends, err := NewBackends(mgr.GetCache(), mgr.GetScheme())
+	backends, err := NewBackends(mgr.GetCache())
 	if err != nil {
 		return err
 	}

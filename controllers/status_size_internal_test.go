@@ -72,7 +72,7 @@ func TestTheStatusDoesNotGrow(t *testing.T) {
 						exempt(-day, pcinetv1alpha1.NamespaceName(strings.Repeat("e", 63)), "another")(b)
 						b.Spec.Exemptions[i].ApprovedBy = strings.Repeat(letter, 128)
 					}
-					checkSize(t, &baselineScope{baseline: b, cluster: cluster, backend: "NetworkPolicy", tally: tally, now: today})
+					checkSize(t, &baselineScope{baseline: b, cluster: cluster, backend: writtenToCore, tally: tally, now: today})
 				})
 			}
 		}

@@ -34,8 +34,12 @@ func TestTheWorstStatusIsAccepted(t *testing.T) {
 			create(t, b)
 			store := crowded(t, b, strings.Repeat(letter, 2000))
 			writes := 0
+			backends, err := controllers.NewBackends(nil) // of which only the core one is ready
+			if err != nil {
+				t.Fatal(err)
+			}
 			r := &controllers.BaselineReconciler{
-				Reader: env.client, Cache: env.client, Store: store, Clock: clock.RealClock{}, Backend: "NetworkPolicy",
+				Reader: env.client, Cache: env.client, Store: store, Clock: clock.RealClock{}, Backends: backends,
 				Applier:  &internalapply.Applier{Client: env.client, Observe: func(client.Object, internalapply.Operation, error) { writes++ }},
 				Platform: controllers.NewPlatform(env.client, strings.Repeat("o", 63)),
 				Metrics:  metrics.New(prometheus.NewRegistry()),
