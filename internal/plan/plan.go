@@ -136,18 +136,51 @@ func (b *Baseline) exemption(namespace string, now time.Time) Decision {
 	return d
 }
 
+// Guard returns what the cluster-wide object of the guard layer should say, and the next moment at which time alone changes
+// it. It selects no namespace that For takes to be out of scope or exempt.
+func (b *Baseline) Guard(c snapshot.Cluster, now time.Time) (policy.Guard, time.Time) {
+	g := policy.Guard{Baseline: b.Name, Directions: b.directions()}
+	if s := b.Spec.Namespaces.Selector; s != nil {
+		g.Namespaces = *selector(s)
+	}
+	except := b.excluded.Clone()
+	if b.Spec.Namespaces.System != pcinetv1alpha1.SystemNamespacesInclude {
+		except.Insert(c.SystemNamespaces...)
+	}
+	var changesAt time.Time
+	for name := range b.exemptions {
+		d := b.exemption(name, now)
+		if d.Verdict != Exempt {
+			continue
+		}
+		except.Insert(name)
+		if end := d.Exemption.ExpiresAt.Time; changesAt.IsZero() || end.Before(changesAt) {
+			changesAt = end
+		}
+	}
+	g.Except = sets.List(except)
+	return g, changesAt
+}
+
 func (b *Baseline) denies(d pcinetv1alpha1.Direction) bool {
 	return slices.Contains(b.Spec.Directions, d)
+}
+
+// directions lists what is denied, in a fixed order.
+func (b *Baseline) directions() []policy.Direction {
+	var out []policy.Direction
+	for _, d := range []pcinetv1alpha1.Direction{pcinetv1alpha1.DirectionIngress, pcinetv1alpha1.DirectionEgress} {
+		if b.denies(d) {
+			out = append(out, policy.Direction(d))
+		}
+	}
+	return out
 }
 
 // set assembles what the namespace should have.
 func (b *Baseline) set(ns snapshot.Namespace, c snapshot.Cluster) policy.Set {
 	s := policy.Set{Baseline: b.Name, Namespace: ns.Name, Deny: policy.Policy{Name: "default-deny", Role: policy.Deny}}
-	for _, d := range []pcinetv1alpha1.Direction{pcinetv1alpha1.DirectionIngress, pcinetv1alpha1.DirectionEgress} {
-		if b.denies(d) {
-			s.Deny.Directions = append(s.Deny.Directions, policy.Direction(d))
-		}
-	}
+	s.Deny.Directions = b.directions()
 	if b.denies(pcinetv1alpha1.DirectionEgress) {
 		b.addDNS(&s, c.DNS)
 		b.addKubeAPIServer(&s, ns, c.APIServer)
