@@ -16,7 +16,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-var update = flag.Bool("update", false, "rewrite the ConfigMaps in config/argocd from the scripts")
+var update = flag.Bool("update", false, "rewrite what is generated in config/argocd from the scripts and the recorded objects")
 
 const (
 	keysFile     = "argocd-cm-keys.yaml"
@@ -61,15 +61,20 @@ func TestConfigMapsHoldTheScripts(t *testing.T) {
 		indent(script(t, baseline), "        ")
 
 	for name, want := range map[string]string{keysFile: keys, wildcardFile: wildcard} {
-		file := filepath.Join(argoDir, name)
-		if *update {
-			if err := os.WriteFile(file, []byte(want), 0o600); err != nil {
-				t.Fatal(err)
-			}
+		golden(t, filepath.Join(argoDir, name), want)
+	}
+}
+
+// golden compares a file with what it should be, or writes it.
+func golden(t *testing.T, file, want string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, []byte(want), 0o600); err != nil {
+			t.Fatal(err)
 		}
-		if diff := cmp.Diff(want, string(read(t, file))); diff != "" {
-			t.Errorf("%s (-want +got); to accept: go test ./test/gitops -update\n%s", name, diff)
-		}
+	}
+	if diff := cmp.Diff(want, string(read(t, file))); diff != "" {
+		t.Errorf("%s (-want +got); to accept: go test ./test/gitops -update\n%s", file, diff)
 	}
 }
 
@@ -99,17 +104,23 @@ func overrides(t *testing.T, name string) map[string]string {
 	return scripts
 }
 
+// lookUp returns the script that Argo CD finds for a kind in a ConfigMap; "" for none.
+func lookUp(t *testing.T, name, kind string) string {
+	t.Helper()
+	found := ""
+	for pattern, script := range overrides(t, name) {
+		if matched, err := path.Match(pattern, group+"/"+kind); err == nil && matched {
+			found = script
+		}
+	}
+	return found
+}
+
 func TestArgoFindsTheScriptOfEachKind(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{keysFile, wildcardFile} {
 		for _, kind := range []string{baseline, coverage} {
-			found := ""
-			for pattern, script := range overrides(t, name) {
-				if matched, err := path.Match(pattern, group+"/"+kind); err == nil && matched {
-					found = script
-				}
-			}
-			if diff := cmp.Diff(script(t, kind), found); diff != "" {
+			if diff := cmp.Diff(script(t, kind), lookUp(t, name, kind)); diff != "" {
 				t.Errorf("%s, %s (-health.lua +found):\n%s", name, kind, diff)
 			}
 		}

@@ -89,9 +89,11 @@ func TestDefaults(t *testing.T) {
 func TestApplyingAgainChangesNothing(t *testing.T) {
 	manifests := map[string]string{
 		"an empty manifest":  ``,
+		"spelled defaults":   `spec: {` + strings.ReplaceAll(strings.TrimSpace(defaultSpec), "\n", ", ") + `}`,
 		"a partial manifest": `spec: {directions: [Egress], namespaces: {exclude: [zoo, bar]}, allow: {dns: None}}`,
 		"a full manifest":    fullExamples["PCINetworkBaseline"],
 	}
+	maps.Copy(manifests, sampleFiles(t))
 	for name, content := range manifests {
 		t.Run(name, func(t *testing.T) {
 			manifest := baseline(t, content)

@@ -66,7 +66,6 @@ func TestAnExemptNamespaceHasNoPoliciesUntilTheExemptionEnds(t *testing.T) {
 
 func TestAnExemptionIsJudgedByItsEnd(t *testing.T) {
 	t.Parallel()
-	const day = 24 * time.Hour
 	for name, c := range map[string]struct {
 		ends  time.Duration
 		state pcinetv1alpha1.CoverageState

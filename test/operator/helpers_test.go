@@ -82,12 +82,17 @@ func contextOf(t *testing.T) context.Context {
 // createNamespace creates a namespace of a group ("" for none) and returns its name.
 func createNamespace(t *testing.T, group string) string {
 	t.Helper()
-	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: uniqueName("tenant")}}
+	return createNamed(t, uniqueName("tenant"), group)
+}
+
+func createNamed(t *testing.T, name, group string) string {
+	t.Helper()
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	if group != "" {
 		namespace.Labels = map[string]string{groupLabel: group}
 	}
 	create(t, namespace)
-	return namespace.Name
+	return name
 }
 
 // newBaseline returns a baseline for a group of the same name.

@@ -27,19 +27,12 @@ func refuse(t *testing.T, namespace string, operation admissionregistrationv1.Op
 // refuseWhere refuses an operation on the NetworkPolicies of all namespaces with some labels, of which namespace is one.
 func refuseWhere(t *testing.T, labels map[string]string, namespace string, operation admissionregistrationv1.OperationType, text string) (end func()) {
 	t.Helper()
-	name := uniqueName("refuse")
+	name := "refuse-" + namespace
 	gate := &admissionregistrationv1.ValidatingAdmissionPolicy{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec: admissionregistrationv1.ValidatingAdmissionPolicySpec{
 			MatchConstraints: &admissionregistrationv1.MatchResources{
-				ResourceRules: []admissionregistrationv1.NamedRuleWithOperations{{
-					RuleWithOperations: admissionregistrationv1.RuleWithOperations{
-						Operations: []admissionregistrationv1.OperationType{operation},
-						Rule: admissionregistrationv1.Rule{
-							APIGroups: []string{"networking.k8s.io"}, APIVersions: []string{"v1"}, Resources: []string{"networkpolicies"},
-						},
-					},
-				}},
+				ResourceRules: []admissionregistrationv1.NamedRuleWithOperations{{RuleWithOperations: onPolicies(operation)}},
 			},
 			Validations: []admissionregistrationv1.Validation{{Expression: "false", Message: text, Reason: new(metav1.StatusReasonForbidden)}},
 		},
@@ -69,6 +62,16 @@ func refuseWhere(t *testing.T, labels map[string]string, namespace string, opera
 			t.Fatal(err)
 		}
 		eventually(t, "the admission policy is out of force", func() error { return attempt(t, namespace, operation) })
+	}
+}
+
+// onPolicies is what an admission policy or webhook is asked about.
+func onPolicies(operation admissionregistrationv1.OperationType) admissionregistrationv1.RuleWithOperations {
+	return admissionregistrationv1.RuleWithOperations{
+		Operations: []admissionregistrationv1.OperationType{operation},
+		Rule: admissionregistrationv1.Rule{
+			APIGroups: []string{"networking.k8s.io"}, APIVersions: []string{"v1"}, Resources: []string{"networkpolicies"},
+		},
 	}
 }
 

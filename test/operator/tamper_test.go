@@ -253,11 +253,7 @@ func TestAFightIsReportedAndNeverLost(t *testing.T) {
 	t.Parallel()
 	b := createBaseline(t, nil)
 	namespace, quiet := protected(t, b), protected(t, b)
-	for range 6 {
-		live := get(t, namespace, denyName(b.Name))
-		modify(t, live, func() { live.Spec.Egress = []networkingv1.NetworkPolicyEgressRule{{}} })
-		awaitExactly(t, namespace, wantDeny(b.Name), wantDNS(b.Name))
-	}
+	fight(t, namespace, b)
 	c := awaitCoverage(t, namespace, b, pcinetv1alpha1.CoverageContested, holds(
 		"Ready=False/RepeatedChanges", "Contested=True/RepeatedChanges", "DefaultDenyInPlace=True/NamespaceProtected", "Stalled"))
 	if text := message(c.Status.Conditions, "Contested"); !strings.Contains(text, string(mallory)) || !strings.Contains(text, denyName(b.Name)) {
@@ -269,7 +265,20 @@ func TestAFightIsReportedAndNeverLost(t *testing.T) {
 		t.Errorf("counters: %d contested, %d protected of %d", *got.Contested, *got.Protected, *got.Selected)
 	}
 	awaitCoverage(t, quiet, b, pcinetv1alpha1.CoverageProtected)
+	strike(t, namespace, b)
+}
 
+// fight changes a deny as often as makes a fight.
+func fight(t *testing.T, namespace string, b *pcinetv1alpha1.PCINetworkBaseline) {
+	t.Helper()
+	for range 6 {
+		strike(t, namespace, b)
+	}
+}
+
+// strike opens a deny and waits until it is restored.
+func strike(t *testing.T, namespace string, b *pcinetv1alpha1.PCINetworkBaseline) {
+	t.Helper()
 	live := get(t, namespace, denyName(b.Name))
 	modify(t, live, func() { live.Spec.Egress = []networkingv1.NetworkPolicyEgressRule{{}} })
 	awaitExactly(t, namespace, wantDeny(b.Name), wantDNS(b.Name))
