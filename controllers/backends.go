@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"sync"
@@ -22,17 +23,27 @@ import (
 	"github.com/pcinetwork/pci-network-baseline/internal/render"
 	"github.com/pcinetwork/pci-network-baseline/internal/render/calico"
 	"github.com/pcinetwork/pci-network-baseline/internal/render/cilium"
+	"github.com/pcinetwork/pci-network-baseline/internal/render/cluster"
 	"github.com/pcinetwork/pci-network-baseline/internal/render/core"
 )
 
 // syncTimeout bounds how long the first list of a policy API may take before it counts as not to be had.
 const syncTimeout = 20 * time.Second
 
-// policyAPI is one policy API that can be written to.
-type policyAPI struct {
-	render.Backend
+// kind is one kind of policy object.
+type kind struct {
 	// resource names it as kubectl does, such as networkpolicies.networking.k8s.io.
 	resource string
+	// cluster: its objects are in no namespace.
+	cluster bool
+	// readable: the API server serves it, and its first list is there. Guarded by Backends.mu.
+	readable bool
+}
+
+// policyAPI is one policy API of namespaces that can be written to.
+type policyAPI struct {
+	kind
+	render.Backend
 	// staged: evaluated by the engine and never enforced.
 	staged bool
 }
@@ -47,46 +58,100 @@ func (a *policyAPI) refused(live client.Object) string {
 	return ""
 }
 
-// Backends are the policy APIs that can be written to, and those of them that can be read now. The core API always can; the
-// others once the API server serves them and their first list is there.
-type Backends struct {
-	cache cache.Cache
-	apis  []*policyAPI // the core one first
-
-	mu sync.RWMutex
-	// ready are the APIs that are read in every namespace. The slice is replaced, never changed.
-	ready []*policyAPI
-	// watch starts the watch of an API; set by the namespace reconciler.
-	watch func(*policyAPI) error
+// guardAPI is one cluster-wide policy API that can be written to.
+type guardAPI struct {
+	kind
+	render.GuardLayer
+	// beside is the backend beside which it is used.
+	beside pcinetv1alpha1.Backend
+	// limits says what it does not cover.
+	limits string
 }
 
-// NewBackends returns the backends of this version, of which the core one alone is ready.
+// Backends are the policy APIs that can be written to, and those of them that can be read now. The core API always can; the
+// others once the API server serves them.
+type Backends struct {
+	cache    cache.Cache
+	policies []*policyAPI // the core one first
+	guards   []*guardAPI
+	// Start the watch of a kind; set by the reconcilers that keep it.
+	watchPolicies, watchGuards func(client.Object) error
+
+	mu sync.RWMutex
+}
+
+// NewBackends returns the backends of this version, of which the core one alone is readable.
 func NewBackends(c cache.Cache) (*Backends, error) {
+	b := &Backends{
+		cache: c,
+		policies: []*policyAPI{
+			{kind: kind{readable: true}, Backend: core.Backend{}},
+			{Backend: calico.Backend{}},
+			{Backend: calico.Backend{Staged: true}, staged: true},
+			{Backend: cilium.Backend{}},
+		},
+		guards: []*guardAPI{
+			{kind: kind{cluster: true}, GuardLayer: calico.Guard{}, beside: pcinetv1alpha1.BackendCalico, limits: "Hosts and pods on their node's network are outside of it."},
+			{kind: kind{cluster: true}, GuardLayer: cilium.Guard{}, beside: pcinetv1alpha1.BackendCilium, limits: "Hosts, pods on their node's network and endpoints without a namespace are outside of it."},
+			{kind: kind{cluster: true}, GuardLayer: cluster.Guard{}, beside: pcinetv1alpha1.BackendNetworkPolicy, limits: "It cannot deny ingress from outside of the cluster, " +
+				"from nodes and from pods on their node's network, and holds only where the policy engine implements this API."},
+		},
+	}
 	scheme, err := newScheme()
 	if err != nil {
 		return nil, err
 	}
-	b := &Backends{cache: c, apis: []*policyAPI{
-		{Backend: core.Backend{}}, {Backend: calico.Backend{}}, {Backend: calico.Backend{Staged: true}, staged: true}, {Backend: cilium.Backend{}},
-	}}
-	for _, api := range b.apis {
-		obj, _ := api.New()
+	for obj, k := range b.kinds() {
 		gvk, err := apiutil.GVKForObject(obj, scheme)
 		if err != nil {
 			return nil, err
 		}
 		plural, _ := apimeta.UnsafeGuessKindToResource(gvk)
-		api.resource = plural.Resource + "." + plural.Group
+		k.resource = plural.Resource + "." + plural.Group
 	}
-	b.ready = b.apis[:1:1]
 	return b, nil
 }
 
-// readable returns the APIs that can be read, the core one first. It is shared: read only.
+// kinds returns every kind with an empty object of it.
+func (b *Backends) kinds() iter.Seq2[client.Object, *kind] {
+	return func(yield func(client.Object, *kind) bool) {
+		for _, api := range b.policies {
+			if obj, _ := api.New(); !yield(obj, &api.kind) {
+				return
+			}
+		}
+		for _, api := range b.guards {
+			if obj, _ := api.New(); !yield(obj, &api.kind) {
+				return
+			}
+		}
+	}
+}
+
+// readable returns the policy APIs of namespaces that can be read, the core one first.
 func (b *Backends) readable() []*policyAPI {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	return b.ready
+	out := make([]*policyAPI, 0, len(b.policies))
+	for _, api := range b.policies {
+		if api.readable {
+			out = append(out, api)
+		}
+	}
+	return out
+}
+
+// readableGuards returns the cluster-wide policy APIs that can be read.
+func (b *Backends) readableGuards() []*guardAPI {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	var out []*guardAPI
+	for _, api := range b.guards {
+		if api.readable {
+			out = append(out, api)
+		}
+	}
+	return out
 }
 
 // named returns the API of a backend that can be read, or nil.
@@ -99,51 +164,60 @@ func (b *Backends) named(name string, staged bool) *policyAPI {
 	return nil
 }
 
-// isReady says whether a backend can be written to.
-func (b *Backends) isReady(name string) bool { return b.named(name, false) != nil }
+// guardFor returns the cluster-wide API to use beside a backend, or nil.
+func (b *Backends) guardFor(backend string) *guardAPI {
+	for _, api := range b.readableGuards() {
+		if string(api.beside) == backend {
+			return api
+		}
+	}
+	return nil
+}
 
-// Serve makes the APIs ready that are served now, and no others, and says whether that changed anything. What cannot be
-// listed, for want of a right or an answer, is not ready: the error says why, and the caller tries again.
+// Serve makes the kinds readable that are served now, and no others, and says whether that changed anything. What cannot be
+// listed, for want of a right or an answer, is not readable: the error says why, and the caller tries again.
 func (b *Backends) Serve(ctx context.Context, served func(resource string) bool) (changed bool, err error) {
-	var ready []*policyAPI
 	var errs []error
-	before := b.readable()
-	for _, api := range b.apis {
-		had := slices.Contains(before, api)
-		switch wanted := api == b.apis[0] || served(api.resource); {
-		case wanted && !had:
-			if err := b.start(ctx, api); err != nil {
-				errs = append(errs, fmt.Errorf("listing %s: %w", api.resource, err))
-				continue
-			}
-		case !wanted && had:
-			errs = append(errs, b.stop(ctx, api))
-			continue
-		case !wanted:
+	for obj, k := range b.kinds() {
+		if k == &b.policies[0].kind || served(k.resource) == k.readable {
 			continue
 		}
-		ready = append(ready, api)
+		if err := b.toggle(ctx, obj, k); err != nil {
+			errs = append(errs, fmt.Errorf("listing %s: %w", k.resource, err))
+			continue
+		}
+		changed = true
 	}
-	changed = !slices.Equal(before, ready)
-	b.mu.Lock()
-	b.ready = ready
-	b.mu.Unlock()
 	return changed, errors.Join(errs...)
 }
 
-func (b *Backends) start(ctx context.Context, api *policyAPI) error {
-	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
-	defer cancel()
-	obj, _ := api.New()
-	if _, err := b.cache.GetInformer(ctx, obj); err != nil {
-		return errors.Join(err, b.stop(context.WithoutCancel(ctx), api)) // an informer that does not sync would go on trying
+// toggle makes a kind readable, or no longer so. Only Serve, which is not called twice at a time, changes what is readable.
+func (b *Backends) toggle(ctx context.Context, obj client.Object, k *kind) error {
+	var err error
+	if k.readable {
+		err = b.cache.RemoveInformer(ctx, obj)
+	} else {
+		err = b.start(ctx, obj, k)
 	}
-	return b.watch(api)
+	if err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	k.readable = !k.readable
+	return nil
 }
 
-func (b *Backends) stop(ctx context.Context, api *policyAPI) error {
-	obj, _ := api.New()
-	return b.cache.RemoveInformer(ctx, obj)
+func (b *Backends) start(ctx context.Context, obj client.Object, k *kind) error {
+	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
+	defer cancel()
+	if _, err := b.cache.GetInformer(ctx, obj); err != nil {
+		return errors.Join(err, b.cache.RemoveInformer(context.WithoutCancel(ctx), obj)) // or it would go on trying
+	}
+	if k.cluster {
+		return b.watchGuards(obj)
+	}
+	return b.watchPolicies(obj)
 }
 
 // livePolicy is a live object of one of the policy APIs.
@@ -198,5 +272,5 @@ type backendChoice struct {
 // told from its objects.
 func (b *Backends) choose(baseline *pcinetv1alpha1.PCINetworkBaseline) backendChoice {
 	_ = baseline
-	return backendChoice{api: b.apis[0]}
+	return backendChoice{api: b.policies[0]}
 }

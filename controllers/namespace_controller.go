@@ -153,7 +153,7 @@ func (r *NamespaceReconciler) load(ctx context.Context, ns *corev1.Namespace) ([
 		return nil, err
 	}
 	for _, p := range observed.Policies {
-		policies = append(policies, livePolicy{p, r.Backends.apis[0]})
+		policies = append(policies, livePolicy{p, r.Backends.policies[0]})
 	}
 	var list pcinetv1alpha1.PCINetworkBaselineList
 	if err := r.Cache.List(ctx, &list); err != nil {

@@ -59,8 +59,7 @@ func (r *NamespaceReconciler) SetupWithManager(mgr ctrl.Manager, workers int) er
 	if err != nil {
 		return err
 	}
-	r.Backends.watch = func(api *policyAPI) error {
-		obj, _ := api.New()
+	r.Backends.watchPolicies = func(obj client.Object) error {
 		return c.Watch(source.Kind[client.Object](mgr.GetCache(), obj, r.contentHandler(newVersion)))
 	}
 	return nil

@@ -80,6 +80,13 @@ type PCINetworkBaselineSpec struct {
 	// +kubebuilder:default=Auto
 	Backend Backend `json:"backend,omitempty"`
 
+	// guardLayer is None, or Auto: also write one cluster-wide deny where the platform has an API for it (Calico
+	// GlobalNetworkPolicy, CiliumClusterwideNetworkPolicy, or ClusterNetworkPolicy). It denies where the policies of a namespace
+	// are missing, and never replaces them.
+	// +optional
+	// +kubebuilder:default=None
+	GuardLayer GuardLayer `json:"guardLayer,omitempty"`
+
 	// allow lists the holes in the deny.
 	// +optional
 	// +kubebuilder:default={}
@@ -137,6 +144,17 @@ const (
 	BackendNetworkPolicy Backend = "NetworkPolicy"
 	BackendCalico        Backend = "Calico"
 	BackendCilium        Backend = "Cilium"
+)
+
+// GuardLayer says whether a cluster-wide deny is written too.
+//
+// +kubebuilder:validation:Enum=None;Auto
+type GuardLayer string
+
+// The values of GuardLayer.
+const (
+	GuardLayerNone GuardLayer = "None"
+	GuardLayerAuto GuardLayer = "Auto"
 )
 
 // DeletionPolicy says what happens to the policies of a deleted baseline.

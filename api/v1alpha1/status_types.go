@@ -30,6 +30,10 @@ type PCINetworkBaselineStatus struct {
 	// +optional
 	Backend Backend `json:"backend,omitempty"`
 
+	// guard is the cluster-wide deny of the guard layer. Empty when spec.guardLayer is None.
+	// +optional
+	Guard Guard `json:"guard,omitzero"`
+
 	// namespaces counts the namespaces by state.
 	// +optional
 	Namespaces *NamespaceCounts `json:"namespaces,omitempty"` //nolint:kubeapilinter // with required counters of pointers only nil is unambiguous
@@ -46,6 +50,26 @@ type PCINetworkBaselineStatus struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=20
 	Offenders []Offender `json:"offenders,omitempty"`
+}
+
+// Guard is the cluster-wide deny of the guard layer. Conditions do not depend on it: it adds to the policies of namespaces.
+type Guard struct {
+	// resource is its kind as kubectl names it, such as globalnetworkpolicies.projectcalico.org. Empty when the platform has
+	// none.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=128
+	Resource string `json:"resource,omitempty"`
+
+	// state says how the live object compares with the intended one.
+	// +required
+	State PolicyState `json:"state,omitempty"`
+
+	// message says what it does not cover, or why it could not be written.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=512
+	Message string `json:"message,omitempty"`
 }
 
 // NamespaceCounts counts namespaces by state. Selected is the sum of protected, pending, contested and failing;

@@ -71,8 +71,14 @@ func Render(b Backend, s policy.Set, p policy.Policy) Object {
 
 // Guard returns the cluster-wide object of a baseline.
 func Guard(l GuardLayer, g policy.Guard) Object {
-	return l.Render(meta(g.Baseline, "guard"), g)
+	return l.Render(meta(g.Baseline, guardPolicy), g)
 }
+
+// guardPolicy is the name of the policy that the cluster-wide object is for.
+const guardPolicy = "guard"
+
+// GuardName returns the name of the cluster-wide object of a baseline.
+func GuardName(baseline string) string { return Name(baseline, guardPolicy) }
 
 func meta(baseline, policyName string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Name: Name(baseline, policyName), Labels: Labels(baseline), Annotations: Annotations()}

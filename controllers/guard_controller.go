@@ -1,0 +1,193 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/internal/apply"
+	"github.com/pcinetwork/pci-network-baseline/internal/plan"
+	"github.com/pcinetwork/pci-network-baseline/internal/render"
+)
+
+// GuardReconciler keeps the cluster-wide object of each baseline that asks for one. It runs on the elected replica alone:
+// the objects of namespaces deny meanwhile.
+type GuardReconciler struct {
+	Reader   client.Reader
+	Applier  *apply.Applier
+	Backends *Backends
+	Platform *Platform
+	Store    *Store
+	Clock    clock.PassiveClock
+
+	compiled compiledBaselines
+	// results holds a pcinetv1alpha1.Guard for each baseline, by name.
+	results sync.Map
+}
+
+// +kubebuilder:rbac:groups=cilium.io,resources=ciliumclusterwidenetworkpolicies,verbs=list;watch;create;update;delete
+// +kubebuilder:rbac:groups=projectcalico.org,resources=globalnetworkpolicies;tier.globalnetworkpolicies,verbs=list;watch;create;update;delete
+// +kubebuilder:rbac:groups=policy.networking.k8s.io,resources=clusternetworkpolicies,verbs=list;watch;create;update;delete
+
+// Reconcile makes the guard of one baseline right, and removes those in other APIs. Cost: the names in the baseline.
+func (r *GuardReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	b := &pcinetv1alpha1.PCINetworkBaseline{}
+	err := r.Reader.Get(ctx, req.NamespacedName, b)
+	if apierrors.IsNotFound(err) { // what it has written stays, as its policies do
+		r.compiled.forget(req.Name)
+		r.results.Delete(req.Name)
+		return ctrl.Result{}, nil
+	}
+	if err != nil {
+		return ctrl.Result{}, fmt.Errorf("reading baseline %s: %w", req.Name, err)
+	}
+	chosen := r.Backends.choose(b)
+	compiled, invalid := r.compiled.get(b)
+	if chosen.api == nil || invalid != "" {
+		return ctrl.Result{RequeueAfter: retryNotObserved}, nil
+	}
+	return r.keep(ctx, b, compiled, r.Backends.guardFor(chosen.api.Name()))
+}
+
+// keep writes the guard in one API (nil when there is none), and removes it from the others.
+func (r *GuardReconciler) keep(ctx context.Context, b *pcinetv1alpha1.PCINetworkBaseline, compiled *plan.Baseline, api *guardAPI) (ctrl.Result, error) {
+	cluster, _, err := r.Platform.Current(ctx)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	var result ctrl.Result
+	wanted := b.Spec.GuardLayer == pcinetv1alpha1.GuardLayerAuto && !released(b)
+	switch {
+	case b.Spec.Enforcement == pcinetv1alpha1.EnforcementAudit && !released(b):
+		r.tell(b, pcinetv1alpha1.Guard{}) // what was written stays, and is no longer repaired
+		return result, nil
+	case !wanted:
+		api = nil
+		r.tell(b, pcinetv1alpha1.Guard{})
+	case api == nil:
+		r.tell(b, pcinetv1alpha1.Guard{State: pcinetv1alpha1.PolicyMissing, Message: "The platform has no cluster-wide policy API that the operator can write."})
+	default:
+		intent, changesAt := compiled.Guard(cluster, r.Clock.Now())
+		if !changesAt.IsZero() {
+			result.RequeueAfter = changesAt.Sub(r.Clock.Now())
+		}
+		if err := r.write(ctx, b, api, render.Guard(api, intent)); err != nil {
+			return result, err
+		}
+	}
+	if wanted && api == nil {
+		return result, nil // the one in use stays until there is another
+	}
+	return result, r.remove(ctx, b, api)
+}
+
+// write makes the live object equal to the intended one. Somebody else's object of that name is left alone.
+func (r *GuardReconciler) write(ctx context.Context, b *pcinetv1alpha1.PCINetworkBaseline, api *guardAPI, intended client.Object) error {
+	told := pcinetv1alpha1.Guard{Resource: api.resource, State: pcinetv1alpha1.PolicyInPlace, Message: api.limits}
+	live, err := r.live(ctx, api, b.Name)
+	if err != nil {
+		return err
+	}
+	if live != nil && render.Owner(live.GetLabels()) != b.Name {
+		told.State, told.Message = pcinetv1alpha1.PolicyCollision, fmt.Sprintf("%s %s is somebody else's. Delete or rename it.", api.resource, live.GetName())
+		r.tell(b, told)
+		return nil
+	}
+	_, err = r.Applier.Write(ctx, intended, live)
+	if err != nil {
+		told.State, told.Message = pcinetv1alpha1.PolicyMissing, clipMessage("It could not be written: "+cause(err))
+		if live != nil {
+			told.State = pcinetv1alpha1.PolicyDrifted
+		}
+	}
+	r.tell(b, told)
+	return err
+}
+
+// live returns the live object; a nil interface when there is none.
+func (r *GuardReconciler) live(ctx context.Context, api *guardAPI, baseline string) (client.Object, error) {
+	obj, _ := api.New()
+	err := r.Reader.Get(ctx, client.ObjectKey{Name: render.GuardName(baseline)}, obj)
+	if apierrors.IsNotFound(err) {
+		return nil, nil //nolint:nilnil // absent is an answer
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading %s of baseline %s: %w", api.resource, baseline, err)
+	}
+	return obj, nil
+}
+
+// remove deletes the baseline's guard from every API but one. The namespaces' own policies go on denying.
+func (r *GuardReconciler) remove(ctx context.Context, b *pcinetv1alpha1.PCINetworkBaseline, but *guardAPI) error {
+	var errs []error
+	for _, api := range r.Backends.readableGuards() {
+		if api == but {
+			continue
+		}
+		live, err := r.live(ctx, api, b.Name)
+		if err == nil && live != nil && render.Owner(live.GetLabels()) == b.Name {
+			err = r.Applier.Delete(ctx, live)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// tell keeps what the status of the baseline says of its guard, and wakes the reconciler that writes it.
+func (r *GuardReconciler) tell(b *pcinetv1alpha1.PCINetworkBaseline, guard pcinetv1alpha1.Guard) {
+	if old, ok := r.results.Swap(b.Name, guard); !ok || old != guard {
+		r.Store.notify(b.Name)
+	}
+}
+
+// Of returns what is known of a baseline's guard.
+func (r *GuardReconciler) Of(baseline string) pcinetv1alpha1.Guard {
+	if known, ok := r.results.Load(baseline); ok {
+		if guard, ok := known.(pcinetv1alpha1.Guard); ok {
+			return guard
+		}
+	}
+	return pcinetv1alpha1.Guard{}
+}
+
+// SetupWithManager watches baselines, the platform, and the guards themselves.
+func (r *GuardReconciler) SetupWithManager(mgr ctrl.Manager) error {
+	c, err := ctrl.NewControllerManagedBy(mgr).
+		Named("guard").
+		WithOptions(controller.Options{ReconciliationTimeout: reconcileTimeout}).
+		Watches(&pcinetv1alpha1.PCINetworkBaseline{}, &handler.EnqueueRequestForObject{}).
+		Build(r)
+	if err != nil {
+		return err
+	}
+	r.Backends.watchGuards = func(obj client.Object) error {
+		return c.Watch(source.Kind[client.Object](mgr.GetCache(), obj, handler.Funcs{
+			UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) { addOwner(q, e.ObjectOld, e.ObjectNew) },
+			DeleteFunc: func(_ context.Context, e event.DeleteEvent, q queue) { addOwner(q, e.Object) },
+		}))
+	}
+	return nil
+}
+
+// addOwner enqueues the baselines that the labels of objects name.
+func addOwner(q queue, objects ...client.Object) {
+	for _, obj := range objects {
+		if owner := render.Owner(obj.GetLabels()); owner != "" {
+			q.Add(ctrl.Request{NamespacedName: client.ObjectKey{Name: owner}})
+		}
+	}
+}
