@@ -86,7 +86,7 @@ func (r *BaselineReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 		return ctrl.Result{RequeueAfter: retryNotObserved}, nil
 	}
 	s := &baselineScope{
-		baseline: b, cluster: cluster, backend: backend, now: r.Clock.Now(),
+		baseline: b, cluster: cluster, engine: r.Platform.Engine(), backend: backend, now: r.Clock.Now(),
 		tally: r.Store.Tally(b),
 	}
 	if after := r.hold(s); after > 0 {
@@ -108,7 +108,7 @@ func (r *BaselineReconciler) hold(s *baselineScope) time.Duration {
 	if r.started.IsZero() {
 		r.started = s.now
 	}
-	if s.tally.Behind == 0 || s.baseline.Status.ObservedGeneration != s.baseline.Generation {
+	if (s.tally.Behind == 0 && s.engine.Observed) || s.baseline.Status.ObservedGeneration != s.baseline.Generation {
 		return 0
 	}
 	return max(0, r.started.Add(holdAtStart).Sub(s.now))
@@ -190,7 +190,7 @@ func (r *BaselineReconciler) writeStatus(ctx context.Context, s *baselineScope) 
 
 // announced are the conditions whose changes are worth an event; the others follow from them.
 var announced = []string{
-	pcinetv1alpha1.ConditionReady, pcinetv1alpha1.ConditionDefaultDenyEffective,
+	pcinetv1alpha1.ConditionReady, pcinetv1alpha1.ConditionPolicyEngineSupported, pcinetv1alpha1.ConditionDefaultDenyEffective,
 	pcinetv1alpha1.ConditionExemptionsCurrent, pcinetv1alpha1.ConditionReviewCurrent,
 }
 
@@ -217,13 +217,14 @@ func (r *BaselineReconciler) announce(b *pcinetv1alpha1.PCINetworkBaseline, now 
 	}
 }
 
-// SetupWithManager watches baselines and the store.
+// SetupWithManager watches baselines, the store and the policy engine.
 func (r *BaselineReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("baseline").
 		WithOptions(controller.Options{ReconciliationTimeout: reconcileTimeout}).
 		Watches(&pcinetv1alpha1.PCINetworkBaseline{}, r.handler()).
 		WatchesRawSource(source.Func(r.fromStore)).
+		WatchesRawSource(source.Func(r.fromPlatform)).
 		Complete(r)
 }
 
@@ -246,5 +247,27 @@ func (r *BaselineReconciler) fromStore(_ context.Context, q queue) error {
 		req.Name = baseline
 		q.AddAfter(req, debounce)
 	})
+	return nil
+}
+
+// fromPlatform has every baseline judged again when the policy engine has changed.
+func (r *BaselineReconciler) fromPlatform(ctx context.Context, q queue) error {
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-r.Platform.engineChanged:
+			}
+			var baselines pcinetv1alpha1.PCINetworkBaselineList
+			if err := r.Cache.List(ctx, &baselines); err != nil {
+				ctrl.LoggerFrom(ctx).Error(err, "Listing baselines from the cache") // only while shutting down
+				return
+			}
+			for i := range baselines.Items {
+				q.AddAfter(ctrl.Request{NamespacedName: client.ObjectKeyFromObject(&baselines.Items[i])}, debounce)
+			}
+		}
+	}()
 	return nil
 }

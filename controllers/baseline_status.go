@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/internal/checks/engines"
 	"github.com/pcinetwork/pci-network-baseline/internal/plan"
 	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
 	"github.com/pcinetwork/pci-network-baseline/internal/status"
@@ -29,6 +30,7 @@ const (
 type baselineScope struct {
 	baseline *pcinetv1alpha1.PCINetworkBaseline
 	cluster  snapshot.Cluster
+	engine   engines.Assessment
 	backend  backendChoice
 	tally    Tally
 	now      time.Time
@@ -36,7 +38,6 @@ type baselineScope struct {
 
 // notAssessed lists the requirements that this version cannot judge, with what a person can do about it.
 var notAssessed = []struct{ condition, message string }{
-	{pcinetv1alpha1.ConditionPolicyEngineSupported, "This version does not detect the cluster's policy engine, and a policy object proves nothing. Make sure that your CNI enforces NetworkPolicy."},
 	{pcinetv1alpha1.ConditionEnforcementProven, "This version sends no packets. Test with a pod that must not reach another."},
 	{pcinetv1alpha1.ConditionManagementAccessRestricted, "This version does not look at who can reach the management interfaces (4.2)."},
 	{pcinetv1alpha1.ConditionManagementTrafficEncrypted, "This version does not look at the encryption of management traffic (4.3)."},
@@ -58,6 +59,7 @@ func (s *baselineScope) status() pcinetv1alpha1.PCINetworkBaselineStatus {
 		ObservedGeneration: s.baseline.Generation,
 		Covered:            fmt.Sprintf("%d/%d", s.count(pcinetv1alpha1.CoverageProtected), s.selected()),
 		Backend:            pcinetv1alpha1.Backend(s.backend.api.Name()),
+		Platform:           s.platform(),
 		Namespaces: &pcinetv1alpha1.NamespaceCounts{
 			Selected:  n(s.selected()),
 			Protected: n(s.count(pcinetv1alpha1.CoverageProtected)),
@@ -90,6 +92,7 @@ func (s *baselineScope) conditions() []metav1.Condition {
 	s.setContested(c)
 	s.setExemptions(c)
 	s.setReview(c)
+	s.setEngine(c)
 	for _, n := range notAssessed {
 		c.Set(n.condition, metav1.ConditionUnknown, pcinetv1alpha1.ReasonNotAssessed, n.message)
 	}
@@ -126,6 +129,7 @@ func unprotected(o Offender) bool {
 func (s *baselineScope) setReady(c *status.Conditions) {
 	reason, message := s.worst(func(o Offender) bool { return unprotected(o) || o.State == pcinetv1alpha1.CoverageContested })
 	stalled, stalledMessage := s.worst(func(o Offender) bool { return o.Stalled })
+	engine := s.verdict()
 	progress := ""
 	ready := func(value metav1.ConditionStatus, reason, message string) {
 		c.Set(pcinetv1alpha1.ConditionReady, value, reason, message)
@@ -147,6 +151,13 @@ func (s *baselineScope) setReady(c *status.Conditions) {
 	case reason != "":
 		progress = message
 		ready(metav1.ConditionFalse, reason, message)
+	case engine.Status == metav1.ConditionFalse: // the policies are in place, and are not enforced
+		if engine.Stalled && stalled == "" {
+			stalled, stalledMessage = engine.Reason, engine.Message
+		} else {
+			progress = engine.Message
+		}
+		ready(metav1.ConditionFalse, engine.Reason, engine.Message)
 	default:
 		reason, message = s.protected()
 		ready(metav1.ConditionTrue, reason, message)

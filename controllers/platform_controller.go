@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
+	"github.com/pcinetwork/pci-network-baseline/internal/checks/engines"
 	"github.com/pcinetwork/pci-network-baseline/internal/facts"
 	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
 )
@@ -27,6 +28,8 @@ import (
 // when the observation changed, not on every event: a rollout of the DNS servers changes EndpointSlices, but no plan.
 type Platform struct {
 	Reader client.Reader
+	// Sources are what the policy engine is told from.
+	Sources *facts.PlatformSources
 	// OwnNamespace is the operator's.
 	OwnNamespace string
 
@@ -34,11 +37,17 @@ type Platform struct {
 	current  *snapshot.Cluster
 	sequence int64
 	changed  chan struct{}
+	// engine is the latest assessment, inUse the latest that was certain.
+	engine, inUse engines.Assessment
+	engineChanged chan struct{}
 }
 
 // NewPlatform returns a platform that was not observed yet.
-func NewPlatform(r client.Reader, ownNamespace string) *Platform {
-	return &Platform{Reader: r, OwnNamespace: ownNamespace, changed: make(chan struct{}, 1)}
+func NewPlatform(r client.Reader, sources *facts.PlatformSources, ownNamespace string) *Platform {
+	return &Platform{
+		Reader: r, Sources: sources, OwnNamespace: ownNamespace,
+		changed: make(chan struct{}, 1), engineChanged: make(chan struct{}, 1),
+	}
 }
 
 // Current returns the latest observation with its number, and makes the first one.
@@ -70,12 +79,16 @@ func (p *Platform) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, 
 	}
 	p.mu.Unlock()
 	if !same {
-		select {
-		case p.changed <- struct{}{}:
-		default: // one signal is waiting already, and covers this change too
-		}
+		signal(p.changed)
 	}
 	return ctrl.Result{}, nil
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // one signal is waiting already, and covers this change too
+	}
 }
 
 // SetupWithManager watches what the observation is made of.
@@ -83,6 +96,9 @@ func (p *Platform) SetupWithManager(mgr ctrl.Manager) error {
 	one := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []ctrl.Request {
 		return []ctrl.Request{{}}
 	})
+	if err := p.setupEngine(mgr); err != nil {
+		return err
+	}
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("platform").
 		WithOptions(controller.Options{NeedLeaderElection: new(false)}).

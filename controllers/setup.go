@@ -73,7 +73,11 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 	}
 	m := metrics.New(opts.Registry)
 	applier := &apply.Applier{Client: mgr.GetClient(), Observe: observeWrites(mgr, m)}
-	platform := NewPlatform(mgr.GetCache(), opts.Namespace)
+	sources, err := newPlatformSources(mgr)
+	if err != nil {
+		return err
+	}
+	platform := NewPlatform(mgr.GetCache(), sources, opts.Namespace)
 	store := NewStore()
 	recorder := mgr.GetEventRecorder(eventSource)
 	backends, err := NewBackends(mgr.GetCache())

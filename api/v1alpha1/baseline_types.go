@@ -28,6 +28,8 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // +kubebuilder:printcolumn:name="Failing",type=integer,priority=1,JSONPath=`.status.namespaces.failing`
 // +kubebuilder:printcolumn:name="InPlace",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="DefaultDenyInPlace")].status`
 // +kubebuilder:printcolumn:name="Proven",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="EnforcementProven")].status`
+// +kubebuilder:printcolumn:name="Supported",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="PolicyEngineSupported")].status`
+// +kubebuilder:printcolumn:name="Engine",type=string,priority=1,JSONPath=`.status.platform.engine`
 // +kubebuilder:printcolumn:name="Backend",type=string,priority=1,JSONPath=`.status.backend`
 // +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
 type PCINetworkBaseline struct {

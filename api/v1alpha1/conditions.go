@@ -123,3 +123,62 @@ const (
 	// ReasonInvalidSpec: the spec cannot be planned.
 	ReasonInvalidSpec = "InvalidSpec"
 )
+
+// The reasons of PolicyEngineSupported, and of Ready where it follows.
+const (
+	// ReasonNotObserved: the platform has not been looked at completely yet.
+	ReasonNotObserved = "NotObserved"
+	// ReasonPolicyEngineEnforces: the policy engine enforces what is written, and no setting known to switch it off does.
+	ReasonPolicyEngineEnforces = "PolicyEngineEnforces"
+	// ReasonPlatformUnreadable: something that detection needs cannot be read.
+	ReasonPlatformUnreadable = "PlatformUnreadable"
+	// ReasonNoNodes: the cluster has no node on which policies could be enforced.
+	ReasonNoNodes = "NoNodes"
+	// ReasonPolicyEngineUnknown: no policy engine that this version knows was recognised.
+	ReasonPolicyEngineUnknown = "PolicyEngineUnknown"
+	// ReasonPolicyEngineUncertain: only weak signals say which policy engine there is.
+	ReasonPolicyEngineUncertain = "PolicyEngineUncertain"
+	// ReasonSeveralPolicyEngines: several policy engines are switched on, and which one enforces where is not known.
+	ReasonSeveralPolicyEngines = "SeveralPolicyEngines"
+	// ReasonNoPolicyEngine: the network plugin enforces no policies, and nothing else does.
+	ReasonNoPolicyEngine = "NoPolicyEngine"
+	// ReasonPolicyAgentNotReady: on some nodes the agent that enforces policies is not Ready.
+	ReasonPolicyAgentNotReady = "PolicyAgentNotReady"
+	// ReasonSettingUnreadable: a setting that may switch the policy engine off is missing or cannot be parsed.
+	ReasonSettingUnreadable = "SettingUnreadable"
+	// ReasonCiliumPolicyNever: Cilium's enable-policy is never, so that it ignores every policy.
+	ReasonCiliumPolicyNever = "CiliumPolicyNever"
+	// ReasonCiliumAuditMode: Cilium's policy-audit-mode is on, so that it logs denied traffic and lets it through.
+	ReasonCiliumAuditMode = "CiliumAuditMode"
+	// ReasonCiliumIgnoresNetworkPolicy: Cilium's enable-k8s-networkpolicy is off, so that it ignores NetworkPolicies.
+	ReasonCiliumIgnoresNetworkPolicy = "CiliumIgnoresNetworkPolicy"
+	// ReasonCiliumIgnoresCiliumPolicy: Cilium's enable-cilium-network-policy is off, so that it ignores
+	// CiliumNetworkPolicies.
+	ReasonCiliumIgnoresCiliumPolicy = "CiliumIgnoresCiliumPolicy"
+	// ReasonCalicoDatastoreNotReady: Calico's datastore is locked, so that its agents enforce what they last saw.
+	ReasonCalicoDatastoreNotReady = "CalicoDatastoreNotReady"
+	// ReasonCalicoMigrating: Calico's objects are being migrated, and new policies have no effect until that is over.
+	ReasonCalicoMigrating = "CalicoMigrating"
+	// ReasonCalicoInterfacePrefix: Calico looks for other interfaces than the network plugin makes, so it may see no pod.
+	ReasonCalicoInterfacePrefix = "CalicoInterfacePrefix"
+	// ReasonVPCCNIAgentOff: the network policy agent of the Amazon VPC CNI is switched off.
+	ReasonVPCCNIAgentOff = "VPCCNIAgentOff"
+	// ReasonVPCCNIControllerOff: the network policy controller of Amazon EKS is switched off.
+	ReasonVPCCNIControllerOff = "VPCCNIControllerOff"
+	// ReasonVPCCNIControllerAbsent: the network policy controller of Amazon EKS is switched on, but has left no trace.
+	ReasonVPCCNIControllerAbsent = "VPCCNIControllerAbsent"
+	// ReasonK3sNetworkPolicyOff: k3s runs with --disable-network-policy.
+	ReasonK3sNetworkPolicyOff = "K3sNetworkPolicyOff"
+	// ReasonKubeRouterFirewallOff: kube-router runs with --run-firewall=false.
+	ReasonKubeRouterFirewallOff = "KubeRouterFirewallOff"
+	// ReasonKindnetNetworkPolicyOff: kindnet runs with --network-policy=false.
+	ReasonKindnetNetworkPolicyOff = "KindnetNetworkPolicyOff"
+	// ReasonWeavePolicyOff: Weave Net runs with EXPECT_NPC=0.
+	ReasonWeavePolicyOff = "WeavePolicyOff"
+	// ReasonOpenShiftSDNMode: OpenShift SDN runs in a mode that ignores NetworkPolicies.
+	ReasonOpenShiftSDNMode = "OpenShiftSDNMode"
+	// ReasonBackendNotServed: the API of the asked backend is not served.
+	ReasonBackendNotServed = "BackendNotServed"
+	// ReasonBackendNotEnforced: the policy engine in use does not enforce the API of the asked backend.
+	ReasonBackendNotEnforced = "BackendNotEnforced"
+)

@@ -34,6 +34,10 @@ type PCINetworkBaselineStatus struct {
 	// +optional
 	Guard Guard `json:"guard,omitzero"`
 
+	// platform is what was detected of the cluster's network.
+	// +optional
+	Platform *PlatformStatus `json:"platform,omitempty"` //nolint:kubeapilinter // with required counters of pointers only nil is unambiguous
+
 	// namespaces counts the namespaces by state.
 	// +optional
 	Namespaces *NamespaceCounts `json:"namespaces,omitempty"` //nolint:kubeapilinter // with required counters of pointers only nil is unambiguous
@@ -128,3 +132,79 @@ type Offender struct {
 	// +kubebuilder:validation:MaxLength=256
 	Message string `json:"message,omitempty"`
 }
+
+// PlatformStatus is what was detected of the cluster's network.
+type PlatformStatus struct {
+	// engine enforces policies. Unset when none was recognised; the condition PolicyEngineSupported says why.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	Engine string `json:"engine,omitempty"`
+
+	// version is the engine's, as the tag of its image says it.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	Version string `json:"version,omitempty"`
+
+	// baseCNI connects the pods. It may be another than the engine. Unset when none was recognised.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	BaseCNI string `json:"baseCNI,omitempty"`
+
+	// encapsulation is Overlay (pod traffic is wrapped between nodes), Direct or Unknown.
+	// +required
+	Encapsulation Encapsulation `json:"encapsulation,omitempty"`
+
+	// provider runs the cluster, or is the distribution that it was made with, such as EKS or k3s; Unknown when nothing shows.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=32
+	Provider string `json:"provider,omitempty"`
+
+	// nodes counts the nodes on which the engine's agent is Ready.
+	// +required
+	Nodes PlatformNodes `json:"nodes,omitzero"`
+
+	// signals lists at most 6 things that led to this; weak ones could mean something else.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=6
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=128
+	Signals []string `json:"signals,omitempty"`
+
+	// warnings lists at most 6 things that weaken enforcement without ending it.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=6
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=200
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// PlatformNodes counts nodes.
+type PlatformNodes struct {
+	// ready counts nodes on which the engine's agent is Ready; where the engine has no agent of its own, nodes that are.
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	Ready *int32 `json:"ready,omitempty"`
+
+	// total counts the nodes on which it should be: those that are Ready, and on which such an agent can run.
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	Total *int32 `json:"total,omitempty"`
+}
+
+// Encapsulation says how pod traffic travels between nodes.
+//
+// +kubebuilder:validation:Enum=Overlay;Direct;Unknown
+type Encapsulation string
+
+// The encapsulations.
+const (
+	EncapsulationOverlay Encapsulation = "Overlay"
+	EncapsulationDirect  Encapsulation = "Direct"
+	EncapsulationUnknown Encapsulation = "Unknown"
+)

@@ -152,6 +152,25 @@ func (s *site) showCoverage(ctx context.Context) error {
 	return nil
 }
 
+func (s *site) showPlatform(ctx context.Context) error {
+	if _, err := s.kubectl.show(ctx, "get", "pcinb", baselineName, "-o",
+		`jsonpath={.status.platform}{"\n"}{.status.conditions[?(@.type=="PolicyEngineSupported")].message}{"\n"}`); err != nil {
+		return err
+	}
+	b := theBaseline()
+	if err := become(ctx, s, b, "without nodes the policy engine is not known", func(b *pcinetv1alpha1.PCINetworkBaseline) bool {
+		return b.Status.Platform != nil && has(b, pcinetv1alpha1.ConditionPolicyEngineSupported, metav1.ConditionUnknown, pcinetv1alpha1.ReasonNoNodes)
+	}); err != nil {
+		return err
+	}
+	p := b.Status.Platform
+	if p.Engine != "" || p.BaseCNI != "" {
+		return fmt.Errorf("there is no network plugin here, and %q on %q was found", p.Engine, p.BaseCNI)
+	}
+	s.out.fact("platform %s: PolicyEngineSupported is Unknown, so Compliant cannot be True", p.Provider)
+	return nil
+}
+
 func (s *site) bear(ctx context.Context) error {
 	namespaces, err := s.inScope(ctx)
 	if err != nil {

@@ -55,6 +55,13 @@ func (s *site) steps() []step {
 			s.showCoverage,
 		},
 		{
+			"who enforces it?",
+			"A policy object denies nothing by itself: the network plugin does. The operator tells it from the API, and whether a " +
+				"setting switches it off. This cluster has no nodes, so the honest answer is that it does not know. (With Flannel alone " +
+				"Ready would be False.)",
+			s.showPlatform,
+		},
+		{
 			"a namespace is born",
 			"A team creates a namespace and does nothing about policies. The time is from the namespace's event to the deny's, on a watch.",
 			s.bear,

@@ -1,9 +1,9 @@
 // Copyright The pci-network-baseline Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command docs writes the tables of docs/spec.md from what they describe: fields and printer columns from config/crd,
-// conditions and reasons from the comments in api/v1alpha1/conditions.go, metrics and flags from the code that defines
-// them.
+// Command docs writes the tables of docs/spec.md and docs/platforms.md from what they describe: fields and printer columns
+// from config/crd, conditions and reasons from the comments in api/v1alpha1/conditions.go, metrics and flags from the code that
+// defines them, policy engines from the table by which they are told.
 //
 //	go run ./hack/docs
 //
@@ -21,9 +21,13 @@ import (
 )
 
 const (
-	specFile     = "docs/spec.md"
-	runbooksFile = "docs/runbooks.md"
+	specFile      = "docs/spec.md"
+	platformsFile = "docs/platforms.md"
+	runbooksFile  = "docs/runbooks.md"
 )
+
+// pages are the files with places to fill, and what makes the sections of each.
+var pages = map[string]func() (map[string]string, error){specFile: makeSections, platformsFile: platformSections}
 
 func main() {
 	if err := run(); err != nil {
@@ -33,22 +37,32 @@ func main() {
 }
 
 func run() error {
+	for file, sections := range pages {
+		if err := write(file, sections); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// write fills one page.
+func write(file string, makeSections func() (map[string]string, error)) error {
 	sections, err := makeSections()
 	if err != nil {
 		return err
 	}
-	old, err := os.ReadFile(specFile)
+	old, err := os.ReadFile(file) //nolint:gosec // G304: one of our pages
 	if err != nil {
 		return fmt.Errorf("%w (run it from the root of the repository)", err)
 	}
 	text, err := fill(string(old), sections)
 	if err != nil {
-		return fmt.Errorf("%s: %w", specFile, err)
+		return fmt.Errorf("%s: %w", file, err)
 	}
 	if bytes.Equal(old, []byte(text)) {
 		return nil
 	}
-	return os.WriteFile(specFile, []byte(text), 0o644) //nolint:gosec // G306: documentation, readable like the rest of the tree
+	return os.WriteFile(file, []byte(text), 0o644) //nolint:gosec // G306: documentation, readable like the rest of the tree
 }
 
 // makeSections returns the generated text of each section by name.

@@ -62,6 +62,15 @@ status:
   backend: NetworkPolicy
   namespaces: {selected: 20, protected: 18, pending: 1, exempt: 2, contested: 0, failing: 1}
   systemNamespaces: [kube-system, kube-public]
+  platform:
+    engine: Calico
+    version: v3.31.0
+    baseCNI: Amazon VPC CNI
+    encapsulation: Direct
+    provider: EKS
+    nodes: {ready: 2, total: 3}
+    signals: ["DaemonSet calico-system/calico-node: container calico-node"]
+    warnings: ["1 nodes are Windows: their pods are outside the policy engine."]
   offenders: [{namespace: shop, state: Failing, reason: Forbidden, message: The operator may not write policies here.}]
   conditions:
     - &condition

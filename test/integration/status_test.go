@@ -41,7 +41,7 @@ func TestTheWorstStatusIsAccepted(t *testing.T) {
 			r := &controllers.BaselineReconciler{
 				Reader: env.client, Cache: env.client, Store: store, Clock: clock.RealClock{}, Backends: backends,
 				Applier:  &internalapply.Applier{Client: env.client, Observe: func(client.Object, internalapply.Operation, error) { writes++ }},
-				Platform: controllers.NewPlatform(env.client, strings.Repeat("o", 63)),
+				Platform: controllers.NewPlatform(env.client, nil, strings.Repeat("o", 63)),
 				Metrics:  metrics.New(prometheus.NewRegistry()),
 				Recorder: events.NewFakeRecorder(100),
 			}

@@ -1,0 +1,74 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/internal/checks/engines"
+	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
+	"github.com/pcinetwork/pci-network-baseline/internal/status"
+)
+
+// The bounds of what a status says about the platform: at most 2 KiB of it.
+const (
+	maxPlatformEntries = 6
+	maxSignal          = 128
+	maxWarning         = 200
+	maxPlatformName    = 64
+)
+
+// verdict is the policy engine's, for what is written to the backend in use.
+func (s *baselineScope) verdict() engines.Verdict {
+	return s.engine.Verdict(engines.Backend(s.backend.api.Name()))
+}
+
+// setEngine says whether the policy engine enforces what is written (4.1).
+func (s *baselineScope) setEngine(c *status.Conditions) {
+	v := s.verdict()
+	c.Set(pcinetv1alpha1.ConditionPolicyEngineSupported, v.Status, v.Reason, v.Message)
+}
+
+// platform is what a status says about the platform; nil before it was looked at.
+func (s *baselineScope) platform() *pcinetv1alpha1.PlatformStatus {
+	a := &s.engine
+	if !a.Observed {
+		return nil
+	}
+	return &pcinetv1alpha1.PlatformStatus{
+		Engine: status.Clip(a.Engine.Name, maxPlatformName), Version: status.Clip(a.Engine.Version, maxPlatformName),
+		BaseCNI: status.Clip(a.Base.Name, maxPlatformName), Provider: string(a.Provider),
+		Encapsulation: pcinetv1alpha1.Encapsulation(a.Encapsulation),
+		Nodes:         pcinetv1alpha1.PlatformNodes{Ready: new(int32(a.Coverage.Ready)), Total: new(int32(a.Coverage.Total))},
+		Signals:       clipped(signals(a), maxSignal),
+		Warnings:      clipped(a.Warnings(engines.Backend(s.backend.api.Name())), maxWarning),
+	}
+}
+
+// signals are those of the engine, then those of the plugin below it.
+func signals(a *engines.Assessment) []string {
+	var out []string
+	seen := map[snapshot.Signal]bool{}
+	for _, component := range []snapshot.Component{a.Engine, a.Base} {
+		for _, s := range component.Signals {
+			if seen[s] {
+				continue
+			}
+			seen[s] = true
+			text := s.Object + ": " + s.Says
+			if s.Weak {
+				text = "weak: " + text
+			}
+			out = append(out, text)
+		}
+	}
+	return out
+}
+
+func clipped(texts []string, length int) []string {
+	var out []string
+	for _, t := range texts[:min(len(texts), maxPlatformEntries)] {
+		out = append(out, status.Clip(t, length))
+	}
+	return out
+}

@@ -1,0 +1,362 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package engines
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
+)
+
+const (
+	vpcController     = "enable-network-policy-controller"
+	policyEndpointCRD = "policyendpoints.networking.k8s.aws"
+	k3sArgs           = "k3s.io/node-args"
+)
+
+var (
+	vpcConfig       = snapshot.Source{Kind: snapshot.KindConfigMap, Namespace: "kube-system", Name: "amazon-vpc-cni"}
+	eksNodeClasses  = snapshot.Source{Kind: snapshot.KindNodeClass}
+	openShiftConfig = snapshot.Source{Kind: snapshot.KindNetworkConfig, Name: "cluster"}
+	openShiftSDN    = snapshot.Source{Kind: snapshot.KindNetworkOperator, Name: "cluster"}
+)
+
+func reads(sources ...snapshot.Source) func(*Found) []snapshot.Source {
+	return func(*Found) []snapshot.Source { return sources }
+}
+
+// readsConfigMaps asks for ConfigMaps beside the agent.
+func readsConfigMaps(names ...string) func(*Found) []snapshot.Source {
+	return func(f *Found) []snapshot.Source {
+		var out []snapshot.Source
+		for _, name := range names {
+			out = append(out, snapshot.Source{Kind: snapshot.KindConfigMap, Namespace: f.DaemonSet.Namespace, Name: name})
+		}
+		return out
+	}
+}
+
+// flagCheck judges a boolean argument of the agent.
+func flagCheck(flag string, unset, bad bool) func(*Found) []Finding {
+	return func(f *Found) []Finding {
+		value, given := f.Agent.Flags[flag]
+		if !given {
+			if unset == bad {
+				return []Finding{{Message: fmt.Sprintf("%s: container %s has no argument --%s, which is then %t.", f.DaemonSet, f.Agent.Name, flag, unset)}}
+			}
+			return nil
+		}
+		isBad, err := isBool(bad)(value)
+		switch {
+		case err != nil:
+			return []Finding{{Effect: Unsure, Reason: reasonUnreadable, Message: fmt.Sprintf("%s: container %s: --%s: %v.", f.DaemonSet, f.Agent.Name, flag, err)}}
+		case isBad:
+			return []Finding{{Message: fmt.Sprintf("%s: container %s runs with --%s=%s.", f.DaemonSet, f.Agent.Name, flag, value)}}
+		}
+		return nil
+	}
+}
+
+// with adds what to do to every finding.
+func with(check func(*Found) []Finding, remedy string) func(*Found) []Finding {
+	return func(f *Found) []Finding {
+		found := check(f)
+		for i := range found {
+			found[i].Message += " " + remedy
+		}
+		return found
+	}
+}
+
+// vpcControllerOff judges the switch of the controller, which EKS runs out of sight.
+func vpcControllerOff(f *Found) []Finding {
+	if f.Readings[vpcConfig].Problem != "" {
+		return nil // reported apart: what cannot be read is not known to be off
+	}
+	data := f.configMap(vpcConfig.Namespace, vpcConfig.Name)
+	switch on, err := isBool(true)(data[vpcController]); {
+	case data[vpcController] == "":
+		return []Finding{{Message: fmt.Sprintf("%s does not set %s, so the controller is off.", vpcConfig, vpcController)}}
+	case err != nil:
+		return []Finding{{Effect: Unsure, Reason: reasonUnreadable, Message: fmt.Sprintf("%s: %s: %v.", vpcConfig, vpcController, err)}}
+	case !on:
+		return []Finding{{Message: fmt.Sprintf("%s sets %s: %q.", vpcConfig, vpcController, data[vpcController])}}
+	}
+	return nil
+}
+
+// vpcControllerAbsent looks for the kind that the controller creates when it starts.
+func vpcControllerAbsent(f *Found) []Finding {
+	if f.Has(policyEndpointCRD) || len(vpcControllerOff(f)) > 0 {
+		return nil
+	}
+	return []Finding{{Message: fmt.Sprintf("%s is on in %s, but the CustomResourceDefinition %s, which the controller creates, does not exist. Does the platform version of the cluster have the controller?",
+		vpcController, vpcConfig, policyEndpointCRD)}}
+}
+
+// vpcStandard: new pods are open until the first look, unless the mode is strict.
+func vpcStandard(f *Found) []Finding {
+	for _, c := range f.DaemonSet.Containers {
+		if mode := c.Env["NETWORK_POLICY_ENFORCING_MODE"]; mode == "strict" {
+			return nil
+		}
+	}
+	return []Finding{{Message: fmt.Sprintf("%s enforces in standard mode: a new pod is open until its policies are applied. Set env NETWORK_POLICY_ENFORCING_MODE to strict.", f.DaemonSet)}}
+}
+
+func vpcDualStack(f *Found) []Finding {
+	for _, c := range f.DaemonSet.Containers {
+		for _, name := range []string{"ENABLE_V4_EGRESS", "ENABLE_V6_EGRESS"} {
+			if c.Env[name] == "true" && name == "ENABLE_V4_EGRESS" {
+				return []Finding{{Message: fmt.Sprintf("%s sets env %s: pods have a second interface, which policies do not cover.", f.DaemonSet, name)}}
+			}
+		}
+	}
+	return nil
+}
+
+// eksOpen: nodes of EKS Auto Mode start pods open, unless their class says otherwise.
+func eksOpen(f *Found) []Finding {
+	var out []Finding
+	for _, o := range f.objects(eksNodeClasses) {
+		if text(field(&o, "spec", "networkPolicy")) != "DefaultDeny" {
+			out = append(out, Finding{Message: fmt.Sprintf("%s has not networkPolicy: DefaultDeny: a new pod is open until its policies are applied.", &o)})
+		}
+	}
+	return out
+}
+
+// k3sServerArgs returns the arguments of every server, which k3s notes on its node with the settings of its file.
+func k3sServerArgs(v *view) (args map[string][]string, problem string) {
+	args = map[string][]string{}
+	for i := range v.Nodes {
+		n := &v.Nodes[i]
+		raw, given := n.Annotations[k3sArgs]
+		if !given {
+			continue
+		}
+		var list []string
+		if err := json.Unmarshal([]byte(raw), &list); err != nil {
+			return nil, fmt.Sprintf("Node %s: annotation %s: %v.", n.Name, k3sArgs, err)
+		}
+		if len(list) > 0 && list[0] == "server" {
+			args[n.Name] = list
+		}
+	}
+	if len(args) == 0 {
+		return nil, fmt.Sprintf("No server has the annotation %s, so it is not known how k3s was started: kubectl get nodes -o yaml.", k3sArgs)
+	}
+	return args, ""
+}
+
+// k3sFlag returns the value of a flag: the next argument, "true" if that is another flag, "" if it is not there.
+func k3sFlag(args []string, flag string) string {
+	for i, a := range args {
+		name, value, joined := strings.Cut(strings.TrimLeft(a, "-"), "=")
+		switch {
+		case name != flag || !strings.HasPrefix(a, "-"):
+		case joined:
+			return value
+		case i+1 < len(args) && !strings.HasPrefix(args[i+1], "-"):
+			return args[i+1]
+		default:
+			return "true"
+		}
+	}
+	return ""
+}
+
+func k3sPolicyOff(f *Found) []Finding {
+	args, problem := k3sServerArgs(f.view)
+	if problem != "" {
+		return []Finding{{Effect: Unsure, Reason: reasonUnreadable, Message: problem}}
+	}
+	var off []string
+	for _, n := range f.Nodes { // in order of names
+		if value := k3sFlag(args[n.Name], "disable-network-policy"); value != "" && value != "false" {
+			off = append(off, n.Name)
+		}
+	}
+	if len(off) == 0 {
+		return nil
+	}
+	return []Finding{{Message: fmt.Sprintf("k3s was started with --disable-network-policy%s (annotation %s). Remove it from the servers' arguments or configuration, and restart them.",
+		onNodes(off), k3sArgs)}}
+}
+
+func k3sIpset(*Found) []Finding {
+	return []Finding{{Message: "k3s starts without its policy controller where ipset is missing, and nothing in the API shows that: test with a pod that must not reach another."}}
+}
+
+func k3sEncapsulation(f *Found) snapshot.Encapsulation {
+	args, _ := k3sServerArgs(f.view)
+	out := snapshot.UnknownEncapsulation
+	for _, list := range args {
+		switch k3sFlag(list, "flannel-backend") {
+		case "", "vxlan", "wireguard-native":
+			out = snapshot.Overlay
+		case "host-gw":
+			out = snapshot.Direct
+		}
+	}
+	return out
+}
+
+func k3sBase(f *Found) string {
+	args, _ := k3sServerArgs(f.view)
+	for _, list := range args {
+		if k3sFlag(list, "flannel-backend") == "none" {
+			return ""
+		}
+	}
+	return baseFlannel
+}
+
+// flannelEncapsulation reads the annotations that flannel leaves on nodes, or its ConfigMap.
+func flannelEncapsulation(f *Found) snapshot.Encapsulation {
+	backend := ""
+	for i := range f.Nodes {
+		if backend = f.Nodes[i].Annotations["flannel.alpha.coreos.com/backend-type"]; backend != "" {
+			break
+		}
+	}
+	for _, name := range flannelConfigs {
+		var config struct {
+			Backend struct{ Type string }
+		}
+		data := f.configMap(f.DaemonSet.Namespace, name)
+		if backend == "" && data != nil && json.Unmarshal([]byte(data["net-conf.json"]), &config) == nil {
+			backend = config.Backend.Type
+		}
+	}
+	switch backend {
+	case "":
+		return snapshot.UnknownEncapsulation
+	case "host-gw", "alloc", "tencent-vpc":
+		return snapshot.Direct
+	}
+	return snapshot.Overlay
+}
+
+var flannelConfigs = []string{"kube-flannel-cfg", "canal-config", "rke2-canal-config"}
+
+// azureEncapsulation: nodes of an overlay carry a label; without it, both is possible.
+func azureEncapsulation(f *Found) snapshot.Encapsulation {
+	for i := range f.Nodes {
+		if f.Nodes[i].Labels["kubernetes.azure.com/podnetwork-type"] == "overlay" {
+			return snapshot.Overlay
+		}
+	}
+	return snapshot.UnknownEncapsulation
+}
+
+func always(e snapshot.Encapsulation) func(*Found) snapshot.Encapsulation {
+	return func(*Found) snapshot.Encapsulation { return e }
+}
+
+// antreaConfig reads one of the files in the ConfigMap.
+func antreaConfig(f *Found, file string) (map[string]any, error) {
+	data := f.configMap(f.DaemonSet.Namespace, "antrea-config")
+	out := map[string]any{}
+	if err := yaml.Unmarshal([]byte(data[file]), &out); err != nil {
+		return nil, fmt.Errorf("ConfigMap %s/antrea-config: %s: %w", f.DaemonSet.Namespace, file, err)
+	}
+	return out, nil
+}
+
+func antreaGates(f *Found) []Finding {
+	var out []Finding
+	for _, file := range []string{"antrea-agent.conf", "antrea-controller.conf"} {
+		config, err := antreaConfig(f, file)
+		if err != nil {
+			out = append(out, Finding{Effect: Unsure, Reason: reasonUnreadable, Message: err.Error() + "."})
+			continue
+		}
+		gates, _ := config["featureGates"].(map[string]any)
+		if on, given := gates["AntreaPolicy"].(bool); given && !on {
+			out = append(out, Finding{Message: fmt.Sprintf("ConfigMap %s/antrea-config: %s turns the feature gate AntreaPolicy off: Antrea's own policies are ignored, NetworkPolicies are not.", f.DaemonSet.Namespace, file)})
+		}
+	}
+	return out
+}
+
+func antreaEncapsulation(f *Found) snapshot.Encapsulation {
+	config, err := antreaConfig(f, "antrea-agent.conf")
+	if err != nil {
+		return snapshot.UnknownEncapsulation
+	}
+	switch strings.ToLower(text(config["trafficEncapMode"])) {
+	case "", "encap", "hybrid":
+		return snapshot.Overlay
+	case "noencap", "networkpolicyonly":
+		return snapshot.Direct
+	}
+	return snapshot.UnknownEncapsulation
+}
+
+func kubeRouterEncapsulation(f *Found) snapshot.Encapsulation {
+	if f.Agent.Flags["enable-overlay"] == "false" {
+		return snapshot.Direct
+	}
+	return snapshot.Overlay
+}
+
+// kindnetdDate is the tag of kind's own kindnetd. The first build with policies is that of kind v0.24.0.
+var kindnetdDate = regexp.MustCompile(`^v(\d{8})`)
+
+const kindnetdWithPolicy = "20240813"
+
+// runs says whether a container has an image of that path.
+func runs(d *snapshot.DaemonSet, path string) bool {
+	return slices.ContainsFunc(d.Containers, func(c snapshot.Container) bool { return imageIs(c.Image, []string{path}) })
+}
+
+// kindnetdEnforces says whether kind's kindnetd is new enough; of a tag without a date it is not known.
+func kindnetdEnforces(d *snapshot.DaemonSet) (enforces, known bool) {
+	for _, c := range d.Containers {
+		if _, tag := splitImage(c.Image); imageIs(c.Image, []string{"kindest/kindnetd"}) {
+			if m := kindnetdDate.FindStringSubmatch(tag); m != nil {
+				return m[1] >= kindnetdWithPolicy, true
+			}
+		}
+	}
+	return false, false
+}
+
+func azureNPMLarge(f *Found) []Finding {
+	const limit = 250
+	out := []Finding{{Message: "When a pod of azure-npm restarts, it takes all rules away and adds them again: its node is open meanwhile."}}
+	if len(f.Nodes) > limit {
+		out = append(out, Finding{Message: fmt.Sprintf("Azure NPM is supported up to %d nodes, and there are %d.", limit, len(f.Nodes))})
+	}
+	return out
+}
+
+func weaveOff(f *Found) []Finding {
+	for _, c := range f.DaemonSet.Containers {
+		if value, given := c.Env["EXPECT_NPC"]; given && value == "0" {
+			return []Finding{{Message: fmt.Sprintf("%s: container %s has env EXPECT_NPC=0, so that Weave Net does not wait for policies and none is enforced. Remove it: kubectl edit daemonset -n %s %s.",
+				f.DaemonSet, c.Name, f.DaemonSet.Namespace, f.DaemonSet.Name)}}
+		}
+	}
+	return nil
+}
+
+// openShiftMode: only one of the three modes of OpenShift SDN reads NetworkPolicies; it is the default.
+func openShiftMode(f *Found) []Finding {
+	for _, o := range f.objects(openShiftSDN) {
+		switch mode := text(field(&o, "spec", "defaultNetwork", "openshiftSDNConfig", "mode")); mode {
+		case "", "NetworkPolicy":
+		default:
+			return []Finding{{Message: fmt.Sprintf("%s sets spec.defaultNetwork.openshiftSDNConfig.mode: %s, which ignores NetworkPolicies. Set it to NetworkPolicy: kubectl edit %s cluster.", &o, mode, snapshot.KindNetworkOperator)}}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,125 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package facts
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
+)
+
+func TestFlags(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		args []string
+		want map[string]string
+	}{
+		"no argument":                         {},
+		"a value behind an equals sign":       {[]string{"--run-firewall=false"}, map[string]string{"run-firewall": "false"}},
+		"a value of its own":                  {[]string{"--source", "config-map:cilium-config"}, map[string]string{"source": "config-map:cilium-config"}},
+		"no value is true":                    {[]string{"--policy-audit-mode", "--ipam=eni"}, map[string]string{"policy-audit-mode": "true", "ipam": "eni"}},
+		"no value at the end is true":         {[]string{"--fail-open"}, map[string]string{"fail-open": "true"}},
+		"an empty value is empty":             {[]string{"--enable-policy="}, map[string]string{"enable-policy": ""}},
+		"one dash":                            {[]string{"-run-firewall=false"}, map[string]string{"run-firewall": "false"}},
+		"lists add up":                        {[]string{"--source=a", "--source=b"}, map[string]string{"source": "a,b"}},
+		"what is not looked at is not kept":   {[]string{"--token=secret", "--network-policy=false", "secret"}, map[string]string{"network-policy": "false"}},
+		"a word that is no flag is not taken": {[]string{"run-firewall=false"}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if diff := cmp.Diff(tc.want, flags(tc.args)); diff != "" {
+				t.Errorf("flags (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// What nobody looks at is not cached: it may be secret, and there may be a lot of it.
+func TestTrimKeepsWhatIsLookedAtAlone(t *testing.T) {
+	t.Parallel()
+	noise := metav1.ObjectMeta{
+		Namespace: "n", Name: "x", UID: "u", ResourceVersion: "1", Annotations: map[string]string{"k3s.io/node-args": "[]", "secret": "s"},
+		Labels: map[string]string{"l": "v"}, ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "m"}},
+	}
+	node := &corev1.Node{ObjectMeta: noise}
+	node.Spec.ProviderID = "kind://x"
+	node.Status.NodeInfo.KubeletVersion = "v1"
+	node.Status.Conditions = []corev1.NodeCondition{
+		{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady"},
+		{Type: corev1.NodeNetworkUnavailable, Reason: "CiliumIsUp"},
+		{Type: corev1.NodeDiskPressure, Status: corev1.ConditionTrue},
+	}
+	node.Status.Images = []corev1.ContainerImage{{Names: []string{"i"}}}
+	daemonSet := &appsv1.DaemonSet{ObjectMeta: noise}
+	daemonSet.Spec.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{"a": "b"}}
+	daemonSet.Spec.Template.Spec.Containers = []corev1.Container{{
+		Name: "c", Image: "i", Args: []string{"--password=p", "--run-firewall"},
+		Env: []corev1.EnvVar{{Name: "PASSWORD", Value: "p"}, {Name: "FELIX_X", Value: "y"}},
+	}}
+	daemonSet.Status = appsv1.DaemonSetStatus{DesiredNumberScheduled: 2, NumberReady: 1}
+	pod := &corev1.Pod{ObjectMeta: noise}
+	pod.Spec.NodeName = "n1"
+	pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+	for name, tc := range map[string]struct {
+		kind string
+		in   any
+		want any
+	}{
+		"a node": {snapshot.KindNode, node, snapshot.Node{
+			Name: "x", Labels: map[string]string{"l": "v"}, Annotations: map[string]string{"k3s.io/node-args": "[]"},
+			ProviderID: "kind://x", Kubelet: "v1", Ready: true, NetworkReason: "CiliumIsUp",
+		}},
+		"a DaemonSet": {snapshot.KindDaemonSet, daemonSet, snapshot.DaemonSet{
+			Namespace: "n", Name: "x", Selector: "a=b", Desired: 2, Ready: 1,
+			Containers: []snapshot.Container{{Name: "c", Image: "i", Flags: map[string]string{"run-firewall": "true"}, Env: map[string]string{"FELIX_X": "y"}}},
+		}},
+		"a pod": {snapshot.KindPod, pod, snapshot.Object{
+			Kind: snapshot.KindPod, Namespace: "n", Name: "x", Data: map[string]string{"node": "n1", "ready": "true"},
+		}},
+		"a definition": {snapshot.KindCustomResourceDefinition, &metav1.PartialObjectMetadata{ObjectMeta: noise}, snapshot.Object{
+			Kind: snapshot.KindCustomResourceDefinition, Name: "x",
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			trimmed, err := trimToValue(tc.kind)(tc.in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			again, err := trimToValue(tc.kind)(trimmed) // informers may trim twice
+			if err != nil || again != trimmed {
+				t.Errorf("trimmed twice: %v, %v", again, err)
+			}
+			got, ok := trimmed.(*item)
+			if !ok {
+				t.Fatalf("got %T", trimmed)
+			}
+			if diff := cmp.Diff(tc.want, got.value); diff != "" {
+				t.Errorf("value (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(metav1.ObjectMeta{Namespace: "n", Name: "x"}, got.ObjectMeta); diff != "" {
+				t.Errorf("metadata (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// The operator's role names kinds one by one, so every kind must be mapped without asking the API server.
+func TestEveryKindIsMapped(t *testing.T) {
+	t.Parallel()
+	mapper := PlatformMapper()
+	for key, kind := range platformKinds {
+		for _, version := range kind.versions {
+			mapping, err := mapper.RESTMapping(version.WithKind(kind.kind(key)).GroupKind(), version.Version)
+			if err != nil || mapping.Resource.Resource != kind.plural {
+				t.Errorf("%s of %s is mapped to %v: %v", key, version, mapping, err)
+			}
+		}
+	}
+}
