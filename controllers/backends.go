@@ -11,15 +11,19 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/internal/checks/engines"
 	"github.com/pcinetwork/pci-network-baseline/internal/render"
 	"github.com/pcinetwork/pci-network-baseline/internal/render/calico"
 	"github.com/pcinetwork/pci-network-baseline/internal/render/cilium"
@@ -28,7 +32,7 @@ import (
 )
 
 // syncTimeout bounds how long the first list of a policy API may take before it counts as not to be had.
-const syncTimeout = 20 * time.Second
+const syncTimeout = 5 * time.Second
 
 // kind is one kind of policy object.
 type kind struct {
@@ -72,18 +76,29 @@ type guardAPI struct {
 // others once the API server serves them.
 type Backends struct {
 	cache    cache.Cache
+	platform *Platform
 	policies []*policyAPI // the core one first
 	guards   []*guardAPI
 	// Start the watch of a kind; set by the reconcilers that keep it.
 	watchPolicies, watchGuards func(client.Object) error
 
 	mu sync.RWMutex
+	// settled: every kind that is served has been tried once.
+	settled bool
+	// last is the backend that each baseline was last written to, by name.
+	last map[string]lastBackend
+}
+
+// lastBackend is a backend, and the UID of the baseline that was written to it.
+type lastBackend struct {
+	uid     types.UID
+	backend engines.Backend
 }
 
 // NewBackends returns the backends of this version, of which the core one alone is readable.
-func NewBackends(c cache.Cache) (*Backends, error) {
+func NewBackends(c cache.Cache, platform *Platform) (*Backends, error) {
 	b := &Backends{
-		cache: c,
+		cache: c, platform: platform, last: map[string]lastBackend{},
 		policies: []*policyAPI{
 			{kind: kind{readable: true}, Backend: core.Backend{}},
 			{Backend: calico.Backend{}},
@@ -174,24 +189,41 @@ func (b *Backends) guardFor(backend string) *guardAPI {
 	return nil
 }
 
-// Serve makes the kinds readable that are served now, and no others, and says whether that changed anything. What cannot be
-// listed, for want of a right or an answer, is not readable: the error says why, and the caller tries again.
-func (b *Backends) Serve(ctx context.Context, served func(resource string) bool) (changed bool, err error) {
-	var errs []error
+// Serve makes the kinds readable that are served and answer, and drops those that are not served any more, and says whether
+// that changed anything. What cannot be listed, for want of a right or an answer, is not readable: the error says why, and the
+// caller tries again. Nothing is dropped because something could not be read.
+func (b *Backends) Serve(ctx context.Context, a *engines.Assessment) (changed bool, err error) {
+	var wait errgroup.Group
+	var toggled atomic.Bool
 	for obj, k := range b.kinds() {
-		if k == &b.policies[0].kind || served(k.resource) == k.readable {
+		served := a.APIs.Serves(k.resource)
+		calico := strings.HasSuffix(k.resource, ".projectcalico.org")
+		switch {
+		case k == &b.policies[0].kind, served == k.readable, !served && !a.Complete, served && calico && !a.APIs.CalicoAvailable:
 			continue
 		}
-		if err := b.toggle(ctx, obj, k); err != nil {
-			errs = append(errs, fmt.Errorf("listing %s: %w", k.resource, err))
-			continue
-		}
-		changed = true
+		wait.Go(func() error {
+			if err := b.toggle(ctx, obj, k); err != nil {
+				return fmt.Errorf("listing %s: %w", k.resource, err)
+			}
+			toggled.Store(true)
+			return nil
+		})
 	}
-	return changed, errors.Join(errs...)
+	err = wait.Wait()
+	return b.settle() || toggled.Load(), err
 }
 
-// toggle makes a kind readable, or no longer so. Only Serve, which is not called twice at a time, changes what is readable.
+// settle notes that every kind has been tried once, and says whether that is new.
+func (b *Backends) settle() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	was := b.settled
+	b.settled = true
+	return !was
+}
+
+// toggle makes a kind readable, or no longer so. Nobody else does, and for one kind it is not called twice at a time.
 func (b *Backends) toggle(ctx context.Context, obj client.Object, k *kind) error {
 	var err error
 	if k.readable {
@@ -268,9 +300,38 @@ type backendChoice struct {
 	reason, message string
 }
 
-// choose returns the backend of a baseline. A backend that cannot be read now is not written to either: what protects is
-// told from its objects.
+// choose returns the backend of a baseline. A backend that cannot be read now is not written to either, because what protects
+// is told from its objects: the core API takes its place. Right after the start the platform is unknown for a moment; who
+// would write to the core API then had to remove it all again.
 func (b *Backends) choose(baseline *pcinetv1alpha1.PCINetworkBaseline) backendChoice {
-	_ = baseline
-	return backendChoice{api: b.policies[0]}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	last := engines.Backend(baseline.Status.Backend)
+	if known := b.last[baseline.Name]; known.uid == baseline.UID {
+		last = known.backend
+	}
+	choice := b.platform.BackendFor(baseline.Spec.Backend, last)
+	if !b.settled && baseline.Spec.Backend != pcinetv1alpha1.BackendNetworkPolicy && last != engines.NetworkPolicy {
+		return backendChoice{}
+	}
+	for _, api := range b.policies {
+		if api.Name() == string(choice.Backend) && !api.staged && api.readable {
+			b.last[baseline.Name] = lastBackend{baseline.UID, choice.Backend}
+			return backendChoice{api, choice.Reason, choice.Message}
+		}
+	}
+	out := backendChoice{b.policies[0], choice.Reason, choice.Message}
+	if out.reason == "" && string(choice.Backend) == string(baseline.Spec.Backend) {
+		out.reason = pcinetv1alpha1.ReasonBackendNotServed
+		out.message = fmt.Sprintf("spec.backend asks for %s, but its policies cannot be listed; see the operator's log and its ClusterRole. "+
+			"Meanwhile NetworkPolicy is used.", choice.Backend)
+	}
+	return out
+}
+
+// forget drops what is remembered of a baseline that is gone.
+func (b *Backends) forget(baseline string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.last, baseline)
 }

@@ -53,6 +53,7 @@ type BaselineReconciler struct {
 	Recorder      events.EventRecorder
 	Clock         clock.PassiveClock
 	Backends      *Backends
+	Guards        *GuardReconciler
 
 	// Set by expectAll and hold; there is one worker.
 	expected bool
@@ -86,7 +87,7 @@ func (r *BaselineReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 		return ctrl.Result{RequeueAfter: retryNotObserved}, nil
 	}
 	s := &baselineScope{
-		baseline: b, cluster: cluster, engine: r.Platform.Engine(), backend: backend, now: r.Clock.Now(),
+		baseline: b, cluster: cluster, engine: r.Platform.Engine(), backend: backend, guard: r.Guards.Of(b.Name), now: r.Clock.Now(),
 		tally: r.Store.Tally(b),
 	}
 	if after := r.hold(s); after > 0 {
@@ -252,15 +253,21 @@ func (r *BaselineReconciler) fromStore(_ context.Context, q queue) error {
 
 // fromPlatform has every baseline judged again when the policy engine has changed.
 func (r *BaselineReconciler) fromPlatform(ctx context.Context, q queue) error {
+	addBaselines(ctx, r.Cache, q, r.Platform.assessments.subscribe())
+	return nil
+}
+
+// addBaselines enqueues every baseline whenever something changed, until ctx ends.
+func addBaselines(ctx context.Context, cache client.Reader, q queue, changed <-chan struct{}) {
 	go func() {
 		for {
 			select {
 			case <-ctx.Done():
 				return
-			case <-r.Platform.engineChanged:
+			case <-changed:
 			}
 			var baselines pcinetv1alpha1.PCINetworkBaselineList
-			if err := r.Cache.List(ctx, &baselines); err != nil {
+			if err := cache.List(ctx, &baselines); err != nil {
 				ctrl.LoggerFrom(ctx).Error(err, "Listing baselines from the cache") // only while shutting down
 				return
 			}
@@ -269,5 +276,4 @@ func (r *BaselineReconciler) fromPlatform(ctx context.Context, q queue) error {
 			}
 		}
 	}()
-	return nil
 }

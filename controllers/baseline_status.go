@@ -32,6 +32,7 @@ type baselineScope struct {
 	cluster  snapshot.Cluster
 	engine   engines.Assessment
 	backend  backendChoice
+	guard    pcinetv1alpha1.Guard
 	tally    Tally
 	now      time.Time
 }
@@ -60,6 +61,7 @@ func (s *baselineScope) status() pcinetv1alpha1.PCINetworkBaselineStatus {
 		Covered:            fmt.Sprintf("%d/%d", s.count(pcinetv1alpha1.CoverageProtected), s.selected()),
 		Backend:            pcinetv1alpha1.Backend(s.backend.api.Name()),
 		Platform:           s.platform(),
+		Guard:              s.guard,
 		Namespaces: &pcinetv1alpha1.NamespaceCounts{
 			Selected:  n(s.selected()),
 			Protected: n(s.count(pcinetv1alpha1.CoverageProtected)),
@@ -129,7 +131,7 @@ func unprotected(o Offender) bool {
 func (s *baselineScope) setReady(c *status.Conditions) {
 	reason, message := s.worst(func(o Offender) bool { return unprotected(o) || o.State == pcinetv1alpha1.CoverageContested })
 	stalled, stalledMessage := s.worst(func(o Offender) bool { return o.Stalled })
-	engine := s.verdict()
+	hindered, hindrance, lasting := s.hindrance()
 	progress := ""
 	ready := func(value metav1.ConditionStatus, reason, message string) {
 		c.Set(pcinetv1alpha1.ConditionReady, value, reason, message)
@@ -151,13 +153,13 @@ func (s *baselineScope) setReady(c *status.Conditions) {
 	case reason != "":
 		progress = message
 		ready(metav1.ConditionFalse, reason, message)
-	case engine.Status == metav1.ConditionFalse: // the policies are in place, and are not enforced
-		if engine.Stalled && stalled == "" {
-			stalled, stalledMessage = engine.Reason, engine.Message
+	case hindered != "":
+		if lasting && stalled == "" {
+			stalled, stalledMessage = hindered, hindrance
 		} else {
-			progress = engine.Message
+			progress = hindrance
 		}
-		ready(metav1.ConditionFalse, engine.Reason, engine.Message)
+		ready(metav1.ConditionFalse, hindered, hindrance)
 	default:
 		reason, message = s.protected()
 		ready(metav1.ConditionTrue, reason, message)
@@ -168,6 +170,18 @@ func (s *baselineScope) setReady(c *status.Conditions) {
 	case progress != "":
 		c.Set(pcinetv1alpha1.ConditionReconciling, metav1.ConditionTrue, pcinetv1alpha1.ReasonProgressing, progress)
 	}
+}
+
+// hindrance says why policies that are in place are not enforced, or not those that were asked for; lasting when only a human
+// can change that.
+func (s *baselineScope) hindrance() (reason, message string, lasting bool) {
+	if s.backend.reason != "" {
+		return s.backend.reason, s.backend.message, true
+	}
+	if v := s.verdict(); v.Status == metav1.ConditionFalse {
+		return v.Reason, v.Message, v.Stalled
+	}
+	return "", "", false
 }
 
 // protected says that all is well. Of namespaces that do not go it tells too: their pods went first, so nothing contradicts

@@ -27,12 +27,13 @@ import (
 // GuardReconciler keeps the cluster-wide object of each baseline that asks for one. It runs on the elected replica alone:
 // the objects of namespaces deny meanwhile.
 type GuardReconciler struct {
-	Reader   client.Reader
-	Applier  *apply.Applier
-	Backends *Backends
-	Platform *Platform
-	Store    *Store
-	Clock    clock.PassiveClock
+	// Reader waits until the cache has seen our own writes; Cache does not.
+	Reader, Cache client.Reader
+	Applier       *apply.Applier
+	Backends      *Backends
+	Platform      *Platform
+	Store         *Store
+	Clock         clock.PassiveClock
 
 	compiled compiledBaselines
 	// results holds a pcinetv1alpha1.Guard for each baseline, by name.
@@ -170,6 +171,10 @@ func (r *GuardReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Named("guard").
 		WithOptions(controller.Options{ReconciliationTimeout: reconcileTimeout}).
 		Watches(&pcinetv1alpha1.PCINetworkBaseline{}, &handler.EnqueueRequestForObject{}).
+		WatchesRawSource(source.Func(func(ctx context.Context, q queue) error {
+			addBaselines(ctx, r.Cache, q, r.Platform.plans.subscribe())
+			return nil
+		})).
 		Build(r)
 	if err != nil {
 		return err

@@ -151,6 +151,7 @@ func (r *NamespaceReconciler) baselineHandler() handler.EventHandler {
 		},
 		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q queue) {
 			r.compiled.forget(e.Object.GetName())
+			r.Backends.forget(e.Object.GetName())
 			r.addAll(ctx, q)
 		},
 	}
@@ -158,6 +159,7 @@ func (r *NamespaceReconciler) baselineHandler() handler.EventHandler {
 
 // everything looks at every namespace when the platform changed, and once this replica may remove objects.
 func (r *NamespaceReconciler) everything(ctx context.Context, q queue) error {
+	changed := r.Platform.plans.subscribe()
 	go func() {
 		elected := r.Elected
 		for {
@@ -166,7 +168,7 @@ func (r *NamespaceReconciler) everything(ctx context.Context, q queue) error {
 				return
 			case <-elected:
 				elected = nil
-			case <-r.Platform.changed:
+			case <-changed:
 			}
 			r.addAll(ctx, q)
 		}

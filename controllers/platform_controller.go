@@ -33,21 +33,20 @@ type Platform struct {
 	// OwnNamespace is the operator's.
 	OwnNamespace string
 
+	// plans tells of what may change the plan of any namespace, engines of another assessment.
+	plans, assessments topic
+
 	mu       sync.Mutex
 	current  *snapshot.Cluster
 	sequence int64
-	changed  chan struct{}
 	// engine is the latest assessment, inUse the latest that was certain.
 	engine, inUse engines.Assessment
-	engineChanged chan struct{}
+	choices       choices // of inUse
 }
 
 // NewPlatform returns a platform that was not observed yet.
 func NewPlatform(r client.Reader, sources *facts.PlatformSources, ownNamespace string) *Platform {
-	return &Platform{
-		Reader: r, Sources: sources, OwnNamespace: ownNamespace,
-		changed: make(chan struct{}, 1), engineChanged: make(chan struct{}, 1),
-	}
+	return &Platform{Reader: r, Sources: sources, OwnNamespace: ownNamespace}
 }
 
 // Current returns the latest observation with its number, and makes the first one.
@@ -79,24 +78,43 @@ func (p *Platform) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, 
 	}
 	p.mu.Unlock()
 	if !same {
-		signal(p.changed)
+		p.plans.tell()
 	}
 	return ctrl.Result{}, nil
 }
 
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default: // one signal is waiting already, and covers this change too
+// topic tells those who have subscribed that something changed, without waiting for any of them.
+type topic struct {
+	mu   sync.Mutex
+	subs []chan struct{}
+}
+
+// subscribe returns a channel that gets a value after every change; of changes in a row perhaps one alone.
+func (t *topic) subscribe() <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := make(chan struct{}, 1)
+	t.subs = append(t.subs, c)
+	return c
+}
+
+func (t *topic) tell() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, c := range t.subs {
+		select {
+		case c <- struct{}{}:
+		default: // a value is waiting already, and covers this change too
+		}
 	}
 }
 
-// SetupWithManager watches what the observation is made of.
-func (p *Platform) SetupWithManager(mgr ctrl.Manager) error {
+// SetupWithManager watches what the observation is made of. Backends are told which policy APIs are served.
+func (p *Platform) SetupWithManager(mgr ctrl.Manager, backends *Backends) error {
 	one := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []ctrl.Request {
 		return []ctrl.Request{{}}
 	})
-	if err := p.setupEngine(mgr); err != nil {
+	if err := p.setupEngine(mgr, backends); err != nil {
 		return err
 	}
 	return ctrl.NewControllerManagedBy(mgr).

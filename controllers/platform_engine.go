@@ -59,28 +59,56 @@ func (p *Platform) BackendFor(asked pcinetv1alpha1.Backend, last engines.Backend
 	return engines.BackendFor(engines.Backend(asked), &p.inUse, last)
 }
 
-// reconcileEngine assesses again. While something new is being read for the first time, the last assessment stands.
-// Cost: the number of nodes and DaemonSets; no request.
-func (p *Platform) reconcileEngine(context.Context, ctrl.Request) (ctrl.Result, error) {
+// choices are the answers of BackendFor to all questions that there are: when they stay, no plan changes, however often nodes
+// come and go.
+type choices [16]engines.BackendChoice
+
+func choicesOf(inUse *engines.Assessment) choices {
+	var out choices
+	i := 0
+	for _, asked := range []engines.Backend{engines.Auto, engines.NetworkPolicy, engines.Calico, engines.Cilium} {
+		for _, last := range []engines.Backend{"", engines.NetworkPolicy, engines.Calico, engines.Cilium} {
+			out[i] = engines.BackendFor(asked, inUse, last)
+			i++
+		}
+	}
+	return out
+}
+
+// reconcileEngine assesses again, and then has those policy APIs read that are served. While something new is being read for
+// the first time, the last assessment stands. Cost: the number of nodes and DaemonSets; no request.
+func (p *Platform) reconcileEngine(ctx context.Context, backends *Backends) error {
 	a := engines.Assess(p.Sources.Observe(engines.Wanted))
 	p.mu.Lock()
 	same := !a.Observed && p.engine.Observed || reflect.DeepEqual(a, p.engine)
+	before := p.choices
 	if !same {
 		p.engine = a
 		if a.Certain {
-			p.inUse = a
+			p.inUse, p.choices = a, choicesOf(&a)
 		}
 	}
+	replan := before != p.choices
 	p.mu.Unlock()
 	if !same {
-		signal(p.engineChanged)
+		p.assessments.tell()
 	}
-	return ctrl.Result{}, nil
+	var err error
+	if a.Observed {
+		var changed bool
+		changed, err = backends.Serve(ctx, &a)
+		replan = replan || changed
+	}
+	if replan {
+		p.plans.tell()
+		p.assessments.tell()
+	}
+	return err
 }
 
 // setupEngine has the engine assessed whenever its sources change, at most every 250 ms. Every replica does, because every
 // replica writes to a backend.
-func (p *Platform) setupEngine(mgr ctrl.Manager) error {
+func (p *Platform) setupEngine(mgr ctrl.Manager, backends *Backends) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("engine").
 		WithOptions(controller.Options{NeedLeaderElection: new(false)}).
@@ -89,5 +117,7 @@ func (p *Platform) setupEngine(mgr ctrl.Manager) error {
 			q.Add(ctrl.Request{})
 			return nil
 		})).
-		Complete(reconcile.Func(p.reconcileEngine))
+		Complete(reconcile.Func(func(ctx context.Context, _ ctrl.Request) (ctrl.Result, error) {
+			return ctrl.Result{}, p.reconcileEngine(ctx, backends)
+		}))
 }

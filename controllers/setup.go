@@ -80,11 +80,11 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 	platform := NewPlatform(mgr.GetCache(), sources, opts.Namespace)
 	store := NewStore()
 	recorder := mgr.GetEventRecorder(eventSource)
-	backends, err := NewBackends(mgr.GetCache())
+	backends, err := NewBackends(mgr.GetCache(), platform)
 	if err != nil {
 		return err
 	}
-	if err := platform.SetupWithManager(mgr); err != nil {
+	if err := platform.SetupWithManager(mgr, backends); err != nil {
 		return err
 	}
 	namespaces := &NamespaceReconciler{
@@ -94,9 +94,15 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 	if err := namespaces.SetupWithManager(mgr, opts.Workers); err != nil {
 		return err
 	}
+	guards := &GuardReconciler{
+		Reader: mgr.GetClient(), Cache: mgr.GetCache(), Applier: applier, Backends: backends, Platform: platform, Store: store, Clock: opts.Clock,
+	}
+	if err := guards.SetupWithManager(mgr); err != nil {
+		return err
+	}
 	baselines := &BaselineReconciler{
 		Reader: mgr.GetClient(), Cache: mgr.GetCache(), Applier: applier, Platform: platform, Store: store, Metrics: m,
-		Recorder: recorder, Clock: opts.Clock, Backends: backends,
+		Recorder: recorder, Clock: opts.Clock, Backends: backends, Guards: guards,
 	}
 	return baselines.SetupWithManager(mgr)
 }

@@ -189,10 +189,32 @@ type PolicyAPIs struct {
 	// CalicoServed says that projectcalico.org/v3 is registered; CalicoAggregated that a server of its own answers it,
 	// and not CRDs; CalicoAvailable that it answers.
 	CalicoServed, CalicoAggregated, CalicoAvailable bool
+	// CalicoStaged says that staged policies are served too: Calico has had them only since 3.30 without a licence.
+	CalicoStaged bool
 	// CalicoMigrating says that Calico's objects are on the move, and writes have no effect until that is over.
 	CalicoMigrating bool
 	// CiliumServed says that cilium.io/v2 is served.
 	CiliumServed bool
+	// CiliumClusterwide says that its cluster-wide policies are served.
+	CiliumClusterwide bool
 	// ClusterNetworkPolicy says that policy.networking.k8s.io is served. That alone does not mean that anybody enforces it.
 	ClusterNetworkPolicy bool
+}
+
+// Serves says whether the API server serves a kind of policy, which is named as kubectl names it. Whether it answers now is
+// another question.
+func (a PolicyAPIs) Serves(resource string) bool {
+	switch resource {
+	case "networkpolicies.projectcalico.org", "globalnetworkpolicies.projectcalico.org":
+		return a.CalicoServed
+	case "stagednetworkpolicies.projectcalico.org":
+		return a.CalicoServed && a.CalicoStaged
+	case "ciliumnetworkpolicies.cilium.io":
+		return a.CiliumServed
+	case "ciliumclusterwidenetworkpolicies.cilium.io":
+		return a.CiliumClusterwide
+	case "clusternetworkpolicies.policy.networking.k8s.io":
+		return a.ClusterNetworkPolicy
+	}
+	return false
 }

@@ -34,14 +34,15 @@ func TestTheWorstStatusIsAccepted(t *testing.T) {
 			create(t, b)
 			store := crowded(t, b, strings.Repeat(letter, 2000))
 			writes := 0
-			backends, err := controllers.NewBackends(nil) // of which only the core one is ready
+			platform := controllers.NewPlatform(env.client, nil, strings.Repeat("o", 63))
+			backends, err := controllers.NewBackends(nil, platform) // of which only the core one can be read
 			if err != nil {
 				t.Fatal(err)
 			}
 			r := &controllers.BaselineReconciler{
 				Reader: env.client, Cache: env.client, Store: store, Clock: clock.RealClock{}, Backends: backends,
 				Applier:  &internalapply.Applier{Client: env.client, Observe: func(client.Object, internalapply.Operation, error) { writes++ }},
-				Platform: controllers.NewPlatform(env.client, nil, strings.Repeat("o", 63)),
+				Platform: platform, Guards: &controllers.GuardReconciler{},
 				Metrics:  metrics.New(prometheus.NewRegistry()),
 				Recorder: events.NewFakeRecorder(100),
 			}

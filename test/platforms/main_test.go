@@ -43,7 +43,7 @@ const (
 var env struct {
 	dir     string
 	cluster *cluster.Cluster
-	client  client.Client
+	client  client.WithWatch
 	// extensionPort is where the extension API server of fixtures listens.
 	extensionPort int64
 }
@@ -105,7 +105,7 @@ func setUp() error {
 		return err
 	}
 	// Kinds come and go with fixtures, so nothing may remember what it found.
-	if env.client, err = client.New(env.cluster.Config(), client.Options{Scheme: s}); err != nil {
+	if env.client, err = client.NewWithWatch(env.cluster.Config(), client.Options{Scheme: s}); err != nil {
 		return err
 	}
 	for _, args := range [][]string{

@@ -20,6 +20,8 @@ import (
 type Assessment struct {
 	// Observed says that everything that matters was read or could not be read; before, nothing is known.
 	Observed bool
+	// Complete says that nothing of it could not be read.
+	Complete bool
 	// Engine enforces policies; its name is empty when none was recognised. Base connects pods.
 	Engine, Base  snapshot.Component
 	Provider      Provider
@@ -119,7 +121,8 @@ func Assess(e *snapshot.Evidence) Assessment {
 	default:
 		a.nobody(v, c.base)
 	}
-	a.Certain = a.Certain && len(unreadable) == 0
+	a.Complete = len(unreadable) == 0
+	a.Certain = a.Certain && a.Complete
 	a.Findings = append(a.Findings, v.surroundings(&a)...)
 	slices.SortStableFunc(a.Findings, func(x, y Finding) int { return int(y.Effect - x.Effect) })
 	return a

@@ -242,6 +242,8 @@ func calicoModes(f *Found) []string {
 func apis(v *view) snapshot.PolicyAPIs {
 	out := snapshot.PolicyAPIs{
 		CiliumServed:         v.Has(ciliumPolicyCRD),
+		CiliumClusterwide:    v.Has("ciliumclusterwidenetworkpolicies.cilium.io"),
+		CalicoStaged:         v.Has("stagednetworkpolicies."+calicoV3Group) || v.Has("stagednetworkpolicies.crd.projectcalico.org"),
 		ClusterNetworkPolicy: v.Has("clusternetworkpolicies.policy.networking.k8s.io"),
 		CalicoMigrating:      migrating(v) != nil,
 	}
