@@ -6,6 +6,7 @@ package controllers
 import (
 	"context"
 	"reflect"
+	"time"
 
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -59,22 +60,28 @@ func (p *Platform) BackendFor(asked pcinetv1alpha1.Backend, last engines.Backend
 	return engines.BackendFor(engines.Backend(asked), &p.inUse, last)
 }
 
+// countsPeriod is how often what changes is told when only counts of nodes do: an agent that is rolled out to thousands of
+// nodes would otherwise have every baseline written several times a second, for an hour.
+const countsPeriod = 5 * time.Second
+
 // reconcileEngine assesses again. While something new is being read for the first time, the last assessment stands.
 // Cost: the number of nodes and DaemonSets; no request.
 func (p *Platform) reconcileEngine(context.Context, ctrl.Request) (ctrl.Result, error) {
 	a := engines.Assess(p.Sources.Observe(engines.Wanted))
 	p.mu.Lock()
-	same := !a.Observed && p.engine.Observed || reflect.DeepEqual(a, p.engine)
-	if !same {
-		p.engine = a
-		if a.Certain {
-			p.inUse = a
-		}
+	defer p.mu.Unlock()
+	if !a.Observed && p.engine.Observed || reflect.DeepEqual(a, p.engine) {
+		return ctrl.Result{}, nil
 	}
-	p.mu.Unlock()
-	if !same {
-		signal(p.engineChanged)
+	now := p.Clock.Now()
+	if left := p.published.Add(countsPeriod).Sub(now); left > 0 && reflect.DeepEqual(a.Steady(), p.engine.Steady()) {
+		return ctrl.Result{RequeueAfter: left}, nil
 	}
+	p.engine, p.published = a, now
+	if a.Certain {
+		p.inUse = a
+	}
+	signal(p.engineChanged)
 	return ctrl.Result{}, nil
 }
 

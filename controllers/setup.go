@@ -64,7 +64,7 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 	if err != nil {
 		return err
 	}
-	platform := NewPlatform(mgr.GetCache(), sources, opts.Namespace)
+	platform := NewPlatform(mgr.GetCache(), sources, opts.Clock, opts.Namespace)
 	store := NewStore()
 	recorder := mgr.GetEventRecorder(eventSource)
 	backend := core.Backend{}
