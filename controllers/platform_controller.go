@@ -8,9 +8,11 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -32,6 +34,7 @@ type Platform struct {
 	Sources *facts.PlatformSources
 	// OwnNamespace is the operator's.
 	OwnNamespace string
+	Clock        clock.PassiveClock
 
 	// plans tells of what may change the plan of any namespace, engines of another assessment.
 	plans, assessments topic
@@ -42,11 +45,13 @@ type Platform struct {
 	// engine is the latest assessment, inUse the latest that was certain.
 	engine, inUse engines.Assessment
 	choices       choices // of inUse
+	// published is when the assessment last changed.
+	published time.Time
 }
 
 // NewPlatform returns a platform that was not observed yet.
-func NewPlatform(r client.Reader, sources *facts.PlatformSources, ownNamespace string) *Platform {
-	return &Platform{Reader: r, Sources: sources, OwnNamespace: ownNamespace}
+func NewPlatform(r client.Reader, sources *facts.PlatformSources, c clock.PassiveClock, ownNamespace string) *Platform {
+	return &Platform{Reader: r, Sources: sources, OwnNamespace: ownNamespace, Clock: c}
 }
 
 // Current returns the latest observation with its number, and makes the first one.

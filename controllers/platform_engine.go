@@ -6,6 +6,7 @@ package controllers
 import (
 	"context"
 	"reflect"
+	"time"
 
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -75,24 +76,15 @@ func choicesOf(inUse *engines.Assessment) choices {
 	return out
 }
 
+// countsPeriod is how often what changes is told when only counts of nodes do: an agent that is rolled out to thousands of
+// nodes would otherwise have every baseline written several times a second, for an hour.
+const countsPeriod = 5 * time.Second
+
 // reconcileEngine assesses again, and then has those policy APIs read that are served. While something new is being read for
 // the first time, the last assessment stands. Cost: the number of nodes and DaemonSets; no request.
-func (p *Platform) reconcileEngine(ctx context.Context, backends *Backends) error {
+func (p *Platform) reconcileEngine(ctx context.Context, backends *Backends) (ctrl.Result, error) {
 	a := engines.Assess(p.Sources.Observe(engines.Wanted))
-	p.mu.Lock()
-	same := !a.Observed && p.engine.Observed || reflect.DeepEqual(a, p.engine)
-	before := p.choices
-	if !same {
-		p.engine = a
-		if a.Certain {
-			p.inUse, p.choices = a, choicesOf(&a)
-		}
-	}
-	replan := before != p.choices
-	p.mu.Unlock()
-	if !same {
-		p.assessments.tell()
-	}
+	replan, later := p.publish(a)
 	var err error
 	if a.Observed {
 		var changed bool
@@ -103,7 +95,28 @@ func (p *Platform) reconcileEngine(ctx context.Context, backends *Backends) erro
 		p.plans.tell()
 		p.assessments.tell()
 	}
-	return err
+	return ctrl.Result{RequeueAfter: later}, err
+}
+
+// publish makes an assessment the latest one. It says whether backends may be chosen otherwise now, and when to come back if
+// it was held.
+func (p *Platform) publish(a engines.Assessment) (replan bool, later time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !a.Observed && p.engine.Observed || reflect.DeepEqual(a, p.engine) {
+		return false, 0
+	}
+	now := p.Clock.Now()
+	if left := p.published.Add(countsPeriod).Sub(now); left > 0 && reflect.DeepEqual(a.Steady(), p.engine.Steady()) {
+		return false, left
+	}
+	p.engine, p.published = a, now
+	before := p.choices
+	if a.Certain {
+		p.inUse, p.choices = a, choicesOf(&a)
+	}
+	p.assessments.tell()
+	return before != p.choices, 0
 }
 
 // setupEngine has the engine assessed whenever its sources change, at most every 250 ms. Every replica does, because every
@@ -118,6 +131,6 @@ func (p *Platform) setupEngine(mgr ctrl.Manager, backends *Backends) error {
 			return nil
 		})).
 		Complete(reconcile.Func(func(ctx context.Context, _ ctrl.Request) (ctrl.Result, error) {
-			return ctrl.Result{}, p.reconcileEngine(ctx, backends)
+			return p.reconcileEngine(ctx, backends)
 		}))
 }

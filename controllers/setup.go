@@ -77,7 +77,7 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 	if err != nil {
 		return err
 	}
-	platform := NewPlatform(mgr.GetCache(), sources, opts.Namespace)
+	platform := NewPlatform(mgr.GetCache(), sources, opts.Clock, opts.Namespace)
 	store := NewStore()
 	recorder := mgr.GetEventRecorder(eventSource)
 	backends, err := NewBackends(mgr.GetCache(), platform)

@@ -95,8 +95,9 @@ func (p *PlatformSources) Observe(wanted func(*snapshot.Evidence) []snapshot.Sou
 	return e
 }
 
-// read returns what is known of a source, and starts to read it if its kind is defined. A definition is not served at once;
-// until then the source is absent, and asked for again in steps of about a second.
+// read returns what is known of a source, and starts to read it if its kind is defined. A definition is not served at once, nor
+// right after a start of the API server; until then nothing is known, and the source is asked for again in steps of about a
+// second.
 func (p *PlatformSources) read(s snapshot.Source, e *snapshot.Evidence) (r snapshot.Reading, reads bool) {
 	kind := platformKinds[s.Kind]
 	versions := kind.served(s, e)
@@ -106,7 +107,11 @@ func (p *PlatformSources) read(s snapshot.Source, e *snapshot.Evidence) (r snaps
 	if p.running[s] == nil {
 		p.start(s, versions)
 	}
-	return p.running[s].reading(), true
+	r = p.running[s].reading()
+	if crds := e.Readings[snapshot.Source{Kind: snapshot.KindCustomResourceDefinition}]; r.Absent && kind.optional && crds.Problem == "" {
+		r = snapshot.Reading{Problem: fmt.Sprintf("%s is defined, but not served in a version that is known (%v)", kind.plural, versions)}
+	}
+	return r, true
 }
 
 // base is what is always read.
@@ -246,7 +251,7 @@ func (s *platformSource) note(versions []schema.GroupVersion, err error) {
 	switch {
 	case err == nil, absent:
 	case apierrors.IsForbidden(err):
-		problem = fmt.Sprintf("the operator has no right to list and watch %s", s.resource())
+		problem = fmt.Sprintf("the operator has no right to list and watch %s. Apply the roles of its release: kubectl apply --server-side -k config/rbac", s.resource())
 	case apierrors.IsInvalid(err), s.synced(): // Invalid: the server cannot stream lists; the next request is a plain one
 	case apierrors.ReasonForError(err) == metav1.StatusReasonUnknown:
 		problem = "the API server does not answer"

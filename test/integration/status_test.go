@@ -34,7 +34,7 @@ func TestTheWorstStatusIsAccepted(t *testing.T) {
 			create(t, b)
 			store := crowded(t, b, strings.Repeat(letter, 2000))
 			writes := 0
-			platform := controllers.NewPlatform(env.client, nil, strings.Repeat("o", 63))
+			platform := controllers.NewPlatform(env.client, nil, clock.RealClock{}, strings.Repeat("o", 63))
 			backends, err := controllers.NewBackends(nil, platform) // of which only the core one can be read
 			if err != nil {
 				t.Fatal(err)

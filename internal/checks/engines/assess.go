@@ -37,6 +37,23 @@ type Assessment struct {
 	Findings []Finding
 }
 
+// Steady returns the assessment without what changes node by node while an agent is rolled out.
+func (a Assessment) Steady() Assessment {
+	a.Coverage = snapshot.Coverage{}
+	a.Findings = slices.Clone(a.Findings)
+	for i := range a.Findings {
+		if a.Findings[i].counts() {
+			a.Findings[i].Message = ""
+		}
+	}
+	return a
+}
+
+// counts says whether a message is about numbers of nodes.
+func (f *Finding) counts() bool {
+	return f.Reason == pcinetv1alpha1.ReasonPolicyAgentNotReady || f.Reason == "" && f.Effect == Weakens && strings.Contains(f.Message, " nodes are ")
+}
+
 // choice is the engine among what was found.
 type choice struct {
 	engine *Found   // nil: nobody enforces, or it is not known who
@@ -86,8 +103,11 @@ func (f *Found) switchedOff() bool {
 	return slices.ContainsFunc(f.findings(), func(x Finding) bool { return x.Effect == Disables && x.Backend == "" })
 }
 
-// findings judges every setting.
+// findings judges every setting, once.
 func (f *Found) findings() []Finding {
+	if f.judged != nil {
+		return *f.judged
+	}
 	var out []Finding
 	for i := range f.Settings {
 		s := &f.Settings[i]
@@ -97,6 +117,7 @@ func (f *Found) findings() []Finding {
 			})
 		}
 	}
+	f.judged = &out
 	return out
 }
 
@@ -134,7 +155,7 @@ func (v *view) unreadable() []Finding {
 	for s, r := range v.Readings {
 		if r.Problem != "" {
 			out = append(out, Finding{Effect: Unsure, Reason: pcinetv1alpha1.ReasonPlatformUnreadable, Message: fmt.Sprintf(
-				"%s cannot be read: %s. Give the operator the roles of its release: kubectl apply --server-side -k config/rbac.", s, r.Problem)})
+				"%s cannot be read: %s.", s, r.Problem)})
 		}
 	}
 	slices.SortFunc(out, func(a, b Finding) int { return cmp.Compare(a.Message, b.Message) })

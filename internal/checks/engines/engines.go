@@ -115,6 +115,10 @@ type Found struct {
 	DaemonSet *snapshot.DaemonSet
 	Agent     *snapshot.Container
 	Signals   []snapshot.Signal
+
+	// judged and layers keep what is asked for again and again, and costs the number of nodes.
+	judged *[]Finding
+	layers *ciliumLayering
 }
 
 // Version is the tag of the agent's image.
@@ -224,14 +228,15 @@ func tryRow(v *view, row *Engine, d *snapshot.DaemonSet) *Found {
 // Wanted lists what must be read to judge what was found so far.
 func Wanted(e *snapshot.Evidence) []snapshot.Source {
 	v := newView(e)
+	all := find(v)
 	var out []snapshot.Source
-	for _, f := range find(v) {
+	for _, f := range all {
 		if f.Reads != nil {
 			out = append(out, f.Reads(f)...)
 		}
 	}
 	out = append(out, providerReads(v)...)
-	if main := choose(find(v)); main.engine != nil && main.engine.DaemonSet != nil && main.engine.countsDiffer() {
+	if main := choose(all); main.engine != nil && main.engine.DaemonSet != nil && main.engine.countsDiffer() {
 		d := main.engine.DaemonSet
 		out = append(out, podsOf(d))
 	}

@@ -4,6 +4,7 @@
 package engines
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"regexp"
@@ -133,27 +134,33 @@ func eksOpen(f *Found) []Finding {
 	return out
 }
 
-// k3sServerArgs returns the arguments of every server, which k3s notes on its node with the settings of its file.
-func k3sServerArgs(v *view) (args map[string][]string, problem string) {
-	args = map[string][]string{}
+// k3sServer is a server with the arguments that it was started with.
+type k3sServer struct {
+	node string
+	args []string
+}
+
+// k3sServers returns every server, in the order of their nodes' names. k3s notes its arguments and the settings of its file on
+// the node.
+func k3sServers(v *view) (servers []k3sServer, problem string) {
 	for i := range v.Nodes {
 		n := &v.Nodes[i]
 		raw, given := n.Annotations[k3sArgs]
 		if !given {
 			continue
 		}
-		var list []string
-		if err := json.Unmarshal([]byte(raw), &list); err != nil {
+		var args []string
+		if err := json.Unmarshal([]byte(raw), &args); err != nil {
 			return nil, fmt.Sprintf("Node %s: annotation %s: %v.", n.Name, k3sArgs, err)
 		}
-		if len(list) > 0 && list[0] == "server" {
-			args[n.Name] = list
+		if len(args) > 0 && args[0] == "server" {
+			servers = append(servers, k3sServer{n.Name, args})
 		}
 	}
-	if len(args) == 0 {
+	if len(servers) == 0 {
 		return nil, fmt.Sprintf("No server has the annotation %s, so it is not known how k3s was started: kubectl get nodes -o yaml.", k3sArgs)
 	}
-	return args, ""
+	return servers, ""
 }
 
 // k3sFlag returns the value of a flag: the next argument, "true" if that is another flag, "" if it is not there.
@@ -174,14 +181,14 @@ func k3sFlag(args []string, flag string) string {
 }
 
 func k3sPolicyOff(f *Found) []Finding {
-	args, problem := k3sServerArgs(f.view)
+	servers, problem := k3sServers(f.view)
 	if problem != "" {
 		return []Finding{{Effect: Unsure, Reason: reasonUnreadable, Message: problem}}
 	}
 	var off []string
-	for _, n := range f.Nodes { // in order of names
-		if value := k3sFlag(args[n.Name], "disable-network-policy"); value != "" && value != "false" {
-			off = append(off, n.Name)
+	for _, s := range servers {
+		if value := k3sFlag(s.args, "disable-network-policy"); value != "" && value != "false" {
+			off = append(off, s.node)
 		}
 	}
 	if len(off) == 0 {
@@ -195,26 +202,28 @@ func k3sIpset(*Found) []Finding {
 	return []Finding{{Message: "k3s starts without its policy controller where ipset is missing, and nothing in the API shows that: test with a pod that must not reach another."}}
 }
 
-func k3sEncapsulation(f *Found) snapshot.Encapsulation {
-	args, _ := k3sServerArgs(f.view)
-	out := snapshot.UnknownEncapsulation
-	for _, list := range args {
-		switch k3sFlag(list, "flannel-backend") {
-		case "", "vxlan", "wireguard-native":
-			out = snapshot.Overlay
-		case "host-gw":
-			out = snapshot.Direct
-		}
+// k3sBackend returns Flannel's backend as the first server has it; "" when it is not known.
+func k3sBackend(f *Found) string {
+	servers, _ := k3sServers(f.view)
+	if len(servers) == 0 {
+		return ""
 	}
-	return out
+	return cmp.Or(k3sFlag(servers[0].args, "flannel-backend"), "vxlan")
+}
+
+func k3sEncapsulation(f *Found) snapshot.Encapsulation {
+	switch k3sBackend(f) {
+	case "vxlan", "wireguard-native":
+		return snapshot.Overlay
+	case "host-gw":
+		return snapshot.Direct
+	}
+	return snapshot.UnknownEncapsulation
 }
 
 func k3sBase(f *Found) string {
-	args, _ := k3sServerArgs(f.view)
-	for _, list := range args {
-		if k3sFlag(list, "flannel-backend") == "none" {
-			return ""
-		}
+	if k3sBackend(f) == "none" {
+		return ""
 	}
 	return baseFlannel
 }
