@@ -10,6 +10,8 @@ MODULE   := github.com/pcinetwork/pci-network-baseline
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 BENCH_N  ?= 1000
 DEMO     ?=
+PAIRS    ?= 1000000
+SEED     ?= 1
 
 # Packages that take values and return values. verify-imports keeps clients out of them.
 PURE := internal/policy internal/snapshot internal/plan internal/checks internal/render
@@ -66,10 +68,15 @@ build: ## Build the manager, static, into bin/
 .PHONY: test
 test: $(if $(filter $(ASSETS),$(KUBEBUILDER_ASSETS)),controlplane) ## Run every test, with the race detector, on a real API server
 	go test -race -count=1 -timeout 30m ./... # never from the test cache: it does not see what kubectl reads
+	cd test/semantic && go test -count=1 ./...
 
 .PHONY: test-short
 test-short: ## Run the tests of the pure packages
 	go test $(PURE:%=./%/...)
+
+.PHONY: test-semantic
+test-semantic: ## Ask the engines for PAIRS (spec, packet) pairs, from SEED on
+	cd test/semantic && go test -count=1 -timeout 60m -run TestBackendsMeanWhatTheSpecSays -v . -args -pairs $(PAIRS) -seed $(SEED)
 
 .PHONY: demo
 demo: controlplane build ## Start a cluster with the operator in it; DEMO=once runs the story and ends
@@ -97,6 +104,7 @@ ci: ## Run what continuous integration runs
 lint: $(GOLANGCI_LINT) ## Run the linters
 	$(GOLANGCI_LINT) run ./...
 	cd hack/tools && ../../$(GOLANGCI_LINT) run ./budgets/...
+	cd test/semantic && ../../$(GOLANGCI_LINT) run ./...
 
 .PHONY: verify
 verify: verify-generated verify-imports verify-budgets verify-gates ## Run every gate but the linters and tests

@@ -139,6 +139,26 @@ func FuzzNames(f *testing.F) {
 	})
 }
 
+// FuzzNameForm looks for a name that an API would refuse, or that Calico would take apart at a dot.
+func FuzzNameForm(f *testing.F) {
+	f.Add("cardholder-data", "db")
+	f.Add(strings.Repeat("x", 48), strings.Repeat("y", 48))
+	f.Add("a.b", "c")
+	f.Add("0", "0")
+	f.Fuzz(func(t *testing.T, baseline, rule string) {
+		if !validBaseline(baseline) || !validAllowance(rule) {
+			t.Skip("the CRD refuses these names")
+		}
+		for _, p := range append(policyNames(rule), "guard") {
+			for _, name := range []string{render.Name(baseline, p), render.SecondName(render.Name(baseline, p))} {
+				if msgs := validation.IsDNS1123Subdomain(name); len(msgs) > 0 || strings.Contains(name, ".") {
+					t.Errorf("%s: %v", name, msgs)
+				}
+			}
+		}
+	})
+}
+
 // Every pair of short names over the critical words, which random strings never hit.
 func TestNamesTellBaselinesAndRulesApart(t *testing.T) {
 	var names []string

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -183,9 +184,7 @@ func calicoCRDs() ([]*unstructured.Unstructured, error) {
 		if kind == "GlobalNetworkPolicy" {
 			crd.Spec.Scope = apiextensionsv1.ClusterScoped
 		}
-		for name, schema := range fields {
-			crd.Spec.Versions[0].Schema.OpenAPIV3Schema.Properties["spec"].Properties[name] = schema
-		}
+		maps.Copy(crd.Spec.Versions[0].Schema.OpenAPIV3Schema.Properties["spec"].Properties, fields)
 		content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(crd)
 		if err != nil {
 			return nil, err

@@ -155,23 +155,26 @@ func (p *parser) term() (Selector, error) {
 	if word == "" || !isWord(rune(word[0])) {
 		return nil, fmt.Errorf("%q is no label", word)
 	}
-	label := p.words.label(word)
-	switch op := p.take(); {
-	case op == "==":
-		value, err := p.literal()
-		return func(l Labels) bool { v, ok := l[label]; return ok && v == value }, err
-	case op == "!=":
-		value, err := p.literal()
-		return func(l Labels) bool { v, ok := l[label]; return !ok || v != value }, err
-	case op == "in":
-		values, err := p.set()
-		return func(l Labels) bool { v, ok := l[label]; return ok && slices.Contains(values, v) }, err
-	case op == "not" && p.next("in"):
-		values, err := p.set()
-		return func(l Labels) bool { v, ok := l[label]; return !ok || !slices.Contains(values, v) }, err
+	return p.comparison(p.words.label(word))
+}
+
+func (p *parser) comparison(label string) (Selector, error) {
+	var values []string
+	var err error
+	op := p.take()
+	switch {
+	case op == "==" || op == "!=":
+		values = []string{""}
+		values[0], err = p.literal()
+	case op == "in" || op == "not" && p.next("in"):
+		values, err = p.set()
 	default:
-		return nil, fmt.Errorf("%q is no operator", op)
+		err = fmt.Errorf("%q is no operator", op)
 	}
+	if op == "==" || op == "in" {
+		return func(l Labels) bool { v, ok := l[label]; return ok && slices.Contains(values, v) }, err
+	}
+	return func(l Labels) bool { v, ok := l[label]; return !ok || !slices.Contains(values, v) }, err
 }
 
 func (p *parser) call(function string) (Selector, error) {
