@@ -41,7 +41,7 @@ func TestSelectors(t *testing.T) {
 }
 
 func TestUnreadableSelectorsAreRefused(t *testing.T) {
-	for _, text := range []string{``, `app`, `app ==`, `app == a`, `app == "a`, `app in "a"`, `app in {}`, `app in {"a"`, `has(app`, `all() all()`, `(all()`, `!`, `app = "a"`, `none()`, `"a" == "a"`, `app not "a"`, `é == "a"`} {
+	for _, text := range []string{``, `app`, `app ==`, `app == a`, `app == "a`, `app in "a"`, `app in {}`, `app in {"a"`, `has(app`, `all() has(x)`, `(all()`, `!`, `app = "a"`, `none()`, `"a" == "a"`, `app not "a"`, `é == "a"`} {
 		if _, err := felix.Parse(text); err == nil {
 			t.Errorf("%s is read", text)
 		}
