@@ -225,6 +225,7 @@ func (owner) GetIngressNamedPort(string, u8proto.U8proto) uint16 { return 0 }
 func (owner) PolicyDebug(string, ...any)                         {}
 func (owner) IsHost() bool                                       { return false }
 func (owner) PreviousMapStateSizes() ciliumpolicy.MapStateSizes  { return ciliumpolicy.MapStateSizes{} }
+
 func (owner) RegenerateIfAlive(*regeneration.ExternalRegenerationMetadata) <-chan bool {
 	done := make(chan bool)
 	close(done)
