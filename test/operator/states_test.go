@@ -285,11 +285,13 @@ func (s *stage) protect(t *testing.T, change func(*pcinetv1alpha1.PCINetworkBase
 	t.Helper()
 	s.open(t, change)
 	s.enter(t)
-	eventually(t, "payments has a coverage", func() error {
-		_, err := coverageOf(t, s.payments, s.baseline.Name)
-		return err
+	eventually(t, "both namespaces count", func() error {
+		awaitBaseline(t, s.baseline, "Ready=True/AllNamespacesProtected")
+		if n := s.baseline.Status.Namespaces; *n.Protected+*n.Exempt != 2 {
+			return fmt.Errorf("%d are protected and %d exempt", *n.Protected, *n.Exempt)
+		}
+		return nil
 	})
-	awaitBaseline(t, s.baseline, "Ready=True/AllNamespacesProtected")
 }
 
 // webhook has the API server ask an address about new NetworkPolicies of one namespace, and waits until asking fails.
