@@ -127,6 +127,9 @@ func (r *BaselineReconciler) expectAll(ctx context.Context) error {
 	}
 	for i := range namespaces.Items {
 		name := namespaces.Items[i].Name
+		if !namespaces.Items[i].DeletionTimestamp.IsZero() {
+			continue // not in scope any more; one that does not go may have reported
+		}
 		r.Store.Expect(name)
 		ns := &corev1.Namespace{}
 		if err := r.Cache.Get(ctx, client.ObjectKey{Name: name}, ns); apierrors.IsNotFound(err) || !ns.DeletionTimestamp.IsZero() {

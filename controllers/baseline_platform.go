@@ -12,7 +12,7 @@ import (
 
 // The bounds of what a status says about the platform: at most 2 KiB of it.
 const (
-	maxPlatformEntries = 6
+	maxPlatformEntries = 5
 	maxSignal          = 128
 	maxWarning         = 200
 	maxPlatformName    = 64

@@ -22,7 +22,11 @@ import (
 	"github.com/pcinetwork/pci-network-baseline/internal/apply"
 	"github.com/pcinetwork/pci-network-baseline/internal/plan"
 	"github.com/pcinetwork/pci-network-baseline/internal/render"
+	"github.com/pcinetwork/pci-network-baseline/internal/status"
 )
+
+// maxGuardMessage is the guard's part of keeping a status below 16 KiB.
+const maxGuardMessage = 200
 
 // GuardReconciler keeps the cluster-wide object of each baseline that asks for one. It runs on the elected replica alone:
 // the objects of namespaces deny meanwhile.
@@ -86,7 +90,10 @@ func (r *GuardReconciler) keep(ctx context.Context, b *pcinetv1alpha1.PCINetwork
 		if !changesAt.IsZero() {
 			result.RequeueAfter = changesAt.Sub(r.Clock.Now())
 		}
-		if err := r.write(ctx, b, api, render.Guard(api, intent)); err != nil {
+		switch err := r.write(ctx, b, api, render.Guard(api, intent)); {
+		case stale(err):
+			return ctrl.Result{RequeueAfter: retryStale}, nil
+		case err != nil:
 			return result, err
 		}
 	}
@@ -109,8 +116,11 @@ func (r *GuardReconciler) write(ctx context.Context, b *pcinetv1alpha1.PCINetwor
 		return nil
 	}
 	_, err = r.Applier.Write(ctx, intended, live)
+	if stale(err) {
+		return err
+	}
 	if err != nil {
-		told.State, told.Message = pcinetv1alpha1.PolicyMissing, clipMessage("It could not be written: "+cause(err))
+		told.State, told.Message = pcinetv1alpha1.PolicyMissing, "It could not be written: "+cause(err)
 		if live != nil {
 			told.State = pcinetv1alpha1.PolicyDrifted
 		}
@@ -150,6 +160,7 @@ func (r *GuardReconciler) remove(ctx context.Context, b *pcinetv1alpha1.PCINetwo
 
 // tell keeps what the status of the baseline says of its guard, and wakes the reconciler that writes it.
 func (r *GuardReconciler) tell(b *pcinetv1alpha1.PCINetworkBaseline, guard pcinetv1alpha1.Guard) {
+	guard.Message = status.Clip(guard.Message, maxGuardMessage)
 	if old, ok := r.results.Swap(b.Name, guard); !ok || old != guard {
 		r.Store.notify(b.Name)
 	}

@@ -14,7 +14,9 @@ import (
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/internal/checks"
+	"github.com/pcinetwork/pci-network-baseline/internal/checks/engines"
 	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
+	"github.com/pcinetwork/pci-network-baseline/internal/status"
 )
 
 // statusLimit is what docs/spec.md promises of a status, as JSON.
@@ -36,6 +38,23 @@ func crowd(n int, letter string) Tally {
 		})
 	}
 	return store.Tally(longest)
+}
+
+// talkative returns an assessment in which everything is long, and something of everything.
+func talkative(letter string) engines.Assessment {
+	text := strings.Repeat(letter, 2000)
+	a := engines.Assessment{
+		Observed: true, Provider: engines.Provider("Unknown"), Encapsulation: snapshot.UnknownEncapsulation,
+		Engine:   snapshot.Component{Name: text, Version: text},
+		Base:     snapshot.Component{Name: text, Version: text},
+		Coverage: snapshot.Coverage{Ready: math.MaxInt32, Total: math.MaxInt32},
+		Findings: []engines.Finding{{Effect: engines.Disables, Reason: strings.Repeat("R", 64), Message: text}},
+	}
+	for i := range 20 {
+		a.Engine.Signals = append(a.Engine.Signals, snapshot.Signal{Object: fmt.Sprint(i, text), Says: text, Weak: true})
+		a.Findings = append(a.Findings, engines.Finding{Effect: engines.Weakens, Message: text})
+	}
+	return a
 }
 
 // longest is a baseline whose status has most to say.
@@ -72,7 +91,11 @@ func TestTheStatusDoesNotGrow(t *testing.T) {
 						exempt(-day, pcinetv1alpha1.NamespaceName(strings.Repeat("e", 63)), "another")(b)
 						b.Spec.Exemptions[i].ApprovedBy = strings.Repeat(letter, 128)
 					}
-					checkSize(t, &baselineScope{baseline: b, cluster: cluster, backend: writtenToCore, tally: tally, now: today})
+					backend := backendChoice{writtenToCore.api, strings.Repeat("R", 64), strings.Repeat(letter, 2000)}
+					guard := pcinetv1alpha1.Guard{Resource: strings.Repeat("g", 128), State: pcinetv1alpha1.PolicyCollision, Message: status.Clip(strings.Repeat(letter, 2000), maxGuardMessage)}
+					checkSize(t, &baselineScope{
+						baseline: b, cluster: cluster, engine: talkative(letter), backend: backend, guard: guard, tally: tally, now: today,
+					})
 				})
 			}
 		}

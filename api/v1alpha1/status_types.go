@@ -167,18 +167,18 @@ type PlatformStatus struct {
 	// +required
 	Nodes PlatformNodes `json:"nodes,omitzero"`
 
-	// signals lists at most 6 things that led to this; weak ones could mean something else.
+	// signals lists at most 5 things that led to this; weak ones could mean something else.
 	// +optional
 	// +listType=atomic
-	// +kubebuilder:validation:MaxItems=6
+	// +kubebuilder:validation:MaxItems=5
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=128
 	Signals []string `json:"signals,omitempty"`
 
-	// warnings lists at most 6 things that weaken enforcement without ending it.
+	// warnings lists at most 5 things that weaken enforcement without ending it.
 	// +optional
 	// +listType=atomic
-	// +kubebuilder:validation:MaxItems=6
+	// +kubebuilder:validation:MaxItems=5
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=200
 	Warnings []string `json:"warnings,omitempty"`

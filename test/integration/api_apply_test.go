@@ -24,6 +24,7 @@ enforcement: Enforce
 namespaces: {system: Exclude}
 directions: [Ingress, Egress]
 backend: Auto
+guardLayer: None
 allow: {dns: ClusterDNS}
 deletionPolicy: Retain
 `
@@ -41,7 +42,7 @@ func TestDefaults(t *testing.T) {
 		"an empty spec":      `spec: {}`,
 		"a null spec":        `spec: null`,
 		"empty parts":        `spec: {namespaces: {}, allow: {}}`,
-		"null parts":         `spec: {namespaces: null, allow: null, enforcement: null, directions: null, backend: null}`,
+		"null parts":         `spec: {namespaces: null, allow: null, enforcement: null, directions: null, backend: null, guardLayer: null}`,
 		"null fields":        `spec: {namespaces: {system: null, exclude: null}, allow: {dns: null, rules: null}}`,
 		"everything spelled": `spec: {` + strings.ReplaceAll(strings.TrimSpace(defaultSpec), "\n", ", ") + `}`,
 	}

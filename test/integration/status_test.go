@@ -76,6 +76,7 @@ func verbose(letter string) *pcinetv1alpha1.PCINetworkBaseline {
 	name := uniqueName("verbose")
 	name += strings.Repeat("x", 48-len(name))
 	b := &pcinetv1alpha1.PCINetworkBaseline{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	b.Spec.Backend = pcinetv1alpha1.BackendNetworkPolicy // nobody observes a platform here
 	b.Spec.Review = pcinetv1alpha1.Review{ReviewedAt: old, ReviewedBy: "a" + strings.Repeat(letter, 127)}
 	for i := range 32 {
 		b.Spec.Exemptions = append(b.Spec.Exemptions, pcinetv1alpha1.Exemption{
