@@ -98,6 +98,31 @@ func TestReadyFollowsThePolicyEngine(t *testing.T) {
 	}
 }
 
+// After a restart the status of the last process stands until namespaces and platform were looked at.
+func TestTheLastStatusStandsUntilThePlatformWasLookedAt(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		behind   int
+		observed bool
+		seen     int64
+		held     bool
+	}{
+		"everything was looked at":           {observed: true, seen: 1},
+		"the platform was not looked at":     {seen: 1, held: true},
+		"some namespaces were not looked at": {behind: 1, observed: true, seen: 1, held: true},
+		"a new generation is told at once":   {seen: 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := scopeWith(engines.Assessment{Observed: tc.observed})
+			s.tally.Behind, s.baseline.Status.ObservedGeneration = tc.behind, tc.seen
+			if after := (&BaselineReconciler{}).hold(s); (after > 0) != tc.held {
+				t.Errorf("held for %s, want held %t", after, tc.held)
+			}
+		})
+	}
+}
+
 // A status is at most 16 KiB, whatever the platform and however many namespaces offend.
 func TestAStatusIsBounded(t *testing.T) {
 	t.Parallel()

@@ -123,3 +123,27 @@ func TestEveryKindIsMapped(t *testing.T) {
 		}
 	}
 }
+
+// The kubelets' status of nodes comes every few minutes, from each of thousands.
+func TestUpdatesThatChangeNothingWakeNobody(t *testing.T) {
+	t.Parallel()
+	woken := 0
+	source := &platformSource{changed: func() { woken++ }}
+	trimmed := func(version, kubelet string) any {
+		n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n", ResourceVersion: version}}
+		n.Status.NodeInfo.KubeletVersion = kubelet
+		out, err := trimToValue(snapshot.KindNode)(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	source.updated(trimmed("1", "v1"), trimmed("2", "v1"))
+	if woken != 0 {
+		t.Error("woken by nothing")
+	}
+	source.updated(trimmed("2", "v1"), trimmed("3", "v2"))
+	if woken != 1 {
+		t.Errorf("woken %d times by a change, want once", woken)
+	}
+}

@@ -84,7 +84,8 @@ func TestLayersOfCilium(t *testing.T) {
 		"--deny-config-keys of another key does not":          {build: map[string]string{"deny-config-keys": "x"}, config: settings(), configs: []snapshot.Object{nodeConfig("c", audit, on)}, want: "CiliumAuditMode"},
 		"--allow-config-keys of another key keeps it off":     {build: map[string]string{"allow-config-keys": "x"}, config: settings(), configs: []snapshot.Object{nodeConfig("c", audit, on)}, want: "PolicyEngineEnforces"},
 		"--allow-config-keys comes before --deny-config-keys": {build: map[string]string{"allow-config-keys": audit, "deny-config-keys": audit}, config: settings(), configs: []snapshot.Object{nodeConfig("c", audit, on)}, want: "CiliumAuditMode"},
-		"the keys of the first source are not limited":        {build: first, config: settings(audit, on), configs: []snapshot.Object{nodeConfig("c", "x", on)}, want: "PolicyEngineEnforces"},
+		"the first source's own keys are not limited":         {build: first, config: settings(), configs: []snapshot.Object{nodeConfig("c", audit, on)}, want: "CiliumAuditMode"},
+		"the ConfigMap is limited where it comes second":      {build: first, config: settings(audit, on), configs: []snapshot.Object{nodeConfig("c", "x", on)}, want: "PolicyEngineEnforces"},
 		"a node's annotation, if it is a source":              {build: withNodes, config: settings(audit, off), want: "CiliumAuditMode", names: "Node a"},
 		"a node's annotation is no source by default":         {build: map[string]string{}, config: settings(audit, off), want: "PolicyEngineEnforces"},
 		"a CiliumNodeConfig that a source names":              {build: named, config: settings(), configs: []snapshot.Object{nodeConfig("chosen", audit, on)}, want: "CiliumAuditMode"},
@@ -97,11 +98,12 @@ func TestLayersOfCilium(t *testing.T) {
 			config: settings(), want: "SettingUnreadable", names: "nodeSelector",
 			configs: []snapshot.Object{{Kind: snapshot.KindCiliumNodeConfig, Name: "c", Fields: map[string]any{"spec": map[string]any{"nodeSelector": map[string]any{"matchLabels": "pool"}}}}},
 		},
-		"an unknown mode is not guessed":          {config: settings("enable-policy", "nevr"), want: "SettingUnreadable", names: `"nevr"`},
-		"never, whatever its case":                {config: settings("enable-policy", "Never"), want: "CiliumPolicyNever"},
-		"always is stricter":                      {config: settings("enable-policy", "always"), want: "PolicyEngineEnforces"},
-		"what cannot be read is not taken as off": {config: snapshot.Reading{Problem: "the operator has no right"}, want: "PlatformUnreadable", names: "ConfigMap kube-system/cilium-config"},
-		"a ConfigMap that is missing":             {config: read(), want: "SettingUnreadable", names: "does not exist"},
+		"what is off counts before what is not known": {config: settings("enable-policy", "nevr", audit, on), want: "CiliumAuditMode"},
+		"an unknown mode is not guessed":              {config: settings("enable-policy", "nevr"), want: "SettingUnreadable", names: `"nevr"`},
+		"never, whatever its case":                    {config: settings("enable-policy", "Never"), want: "CiliumPolicyNever"},
+		"always is stricter":                          {config: settings("enable-policy", "always"), want: "PolicyEngineEnforces"},
+		"what cannot be read is not taken as off":     {config: snapshot.Reading{Problem: "the operator has no right"}, want: "PlatformUnreadable", names: "ConfigMap kube-system/cilium-config"},
+		"a ConfigMap that is missing":                 {config: read(), want: "SettingUnreadable", names: "does not exist"},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
