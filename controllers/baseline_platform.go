@@ -13,8 +13,8 @@ import (
 // The bounds of what a status says about the platform: at most 2 KiB of it.
 const (
 	maxPlatformEntries = 5
-	maxSignal          = 128
-	maxWarning         = 200
+	maxSignal          = 96
+	maxWarning         = 168
 	maxPlatformName    = 64
 )
 

@@ -144,7 +144,7 @@ func TestAStatusIsBounded(t *testing.T) {
 		}
 	}
 	status := s.status()
-	if len(status.Platform.Signals) != 6 || len(status.Platform.Warnings) != 6 {
+	if len(status.Platform.Signals) != maxPlatformEntries || len(status.Platform.Warnings) != maxPlatformEntries {
 		t.Errorf("%d signals, %d warnings", len(status.Platform.Signals), len(status.Platform.Warnings))
 	}
 	data, err := json.Marshal(status)

@@ -74,6 +74,7 @@ func TestDefaults(t *testing.T) {
 			Namespaces:     pcinetv1alpha1.NamespaceScope{System: pcinetv1alpha1.SystemNamespacesExclude},
 			Directions:     []pcinetv1alpha1.Direction{pcinetv1alpha1.DirectionIngress, pcinetv1alpha1.DirectionEgress},
 			Backend:        pcinetv1alpha1.BackendAuto,
+			GuardLayer:     pcinetv1alpha1.GuardLayerNone,
 			Allow:          pcinetv1alpha1.Allow{DNS: pcinetv1alpha1.DNSAllowanceClusterDNS},
 			DeletionPolicy: pcinetv1alpha1.DeletionPolicyRetain,
 		}

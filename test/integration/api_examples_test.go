@@ -27,6 +27,7 @@ spec:
     system: Include
   directions: [Egress, Ingress]
   backend: NetworkPolicy
+  guardLayer: Auto
   allow:
     dns: None
     kubeAPIServer:
@@ -71,6 +72,7 @@ status:
     nodes: {ready: 2, total: 3}
     signals: ["DaemonSet calico-system/calico-node: container calico-node"]
     warnings: ["1 nodes are Windows: their pods are outside the policy engine."]
+  guard: {resource: globalnetworkpolicies.projectcalico.org, state: InPlace, message: Hosts are outside of it.}
   offenders: [{namespace: shop, state: Failing, reason: Forbidden, message: The operator may not write policies here.}]
   conditions:
     - &condition

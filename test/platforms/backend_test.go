@@ -353,8 +353,10 @@ func TestTheGuardIsKeptBesideThePolicies(t *testing.T) { //nolint:paralleltest /
 	}
 	const resource = "ciliumclusterwidenetworkpolicies.cilium.io"
 	layer(pcinetv1alpha1.GuardLayerAuto)
-	told(pcinetv1alpha1.Guard{Resource: resource, State: pcinetv1alpha1.PolicyInPlace,
-		Message: "Hosts, pods on their node's network and endpoints without a namespace are outside of it."})
+	told(pcinetv1alpha1.Guard{
+		Resource: resource, State: pcinetv1alpha1.PolicyInPlace,
+		Message: "Hosts, pods on their node's network and endpoints without a namespace are outside of it.",
+	})
 	live := guard()
 	if err := env.client.Get(t.Context(), client.ObjectKeyFromObject(live), live); err != nil {
 		t.Fatal(err)
@@ -400,6 +402,8 @@ func TestTheGuardIsKeptBesideThePolicies(t *testing.T) { //nolint:paralleltest /
 		}
 	})
 	layer(pcinetv1alpha1.GuardLayerAuto)
-	told(pcinetv1alpha1.Guard{Resource: resource, State: pcinetv1alpha1.PolicyCollision,
-		Message: resource + " " + foreign.GetName() + " is somebody else's. Delete or rename it."})
+	told(pcinetv1alpha1.Guard{
+		Resource: resource, State: pcinetv1alpha1.PolicyCollision,
+		Message: resource + " " + foreign.GetName() + " is somebody else's. Delete or rename it.",
+	})
 }
