@@ -12,7 +12,6 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"os"
 
 	"github.com/go-logr/logr"
@@ -114,13 +113,7 @@ func newManager(config *rest.Config, opts options.Options) (ctrl.Manager, error)
 	if err != nil {
 		return nil, err
 	}
-	synced := func(req *http.Request) error {
-		if !mgr.GetCache().WaitForCacheSync(req.Context()) {
-			return errors.New("caches are not in sync with the API server")
-		}
-		return nil
-	}
-	return mgr, errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("caches", synced))
+	return mgr, errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("caches", controllers.Synced(mgr)))
 }
 
 // metricsOptions serves metrics over TLS 1.3, to callers with get on the non-resource URL /metrics.

@@ -34,6 +34,9 @@ import (
 // syncTimeout bounds how long the first list of a policy API may take before it counts as not to be had.
 const syncTimeout = 5 * time.Second
 
+// settleTimeout bounds how long namespaces wait after the start for the platform to be known.
+const settleTimeout = 10 * time.Second
+
 // kind is one kind of policy object.
 type kind struct {
 	// resource names it as kubectl does, such as networkpolicies.networking.k8s.io.
@@ -83,8 +86,9 @@ type Backends struct {
 	watchPolicies, watchGuards func(client.Object) error
 
 	mu sync.RWMutex
-	// settled: every kind that is served has been tried once.
+	// settled: every kind that is served has been tried once. Asked is when somebody first wanted to know.
 	settled bool
+	asked   time.Time
 	// last is the backend that each baseline was last written to, by name.
 	last map[string]lastBackend
 }
@@ -199,7 +203,10 @@ func (b *Backends) Serve(ctx context.Context, a *engines.Assessment) (changed bo
 		served := a.APIs.Serves(k.resource)
 		calico := strings.HasSuffix(k.resource, ".projectcalico.org")
 		switch {
-		case k == &b.policies[0].kind, served == k.readable, !served && !a.Complete, served && calico && !a.APIs.CalicoAvailable:
+		case k == &b.policies[0].kind, served && k.readable, !served && !a.Complete, served && calico && !a.APIs.CalicoAvailable:
+			continue
+		case !served && !k.readable: // a read that was under way when the kind went may have started another one
+			err = errors.Join(err, b.cache.RemoveInformer(ctx, obj))
 			continue
 		}
 		wait.Go(func() error {
@@ -210,7 +217,7 @@ func (b *Backends) Serve(ctx context.Context, a *engines.Assessment) (changed bo
 			return nil
 		})
 	}
-	err = wait.Wait()
+	err = errors.Join(err, wait.Wait())
 	return b.settle() || toggled.Load(), err
 }
 
@@ -225,18 +232,19 @@ func (b *Backends) settle() bool {
 
 // toggle makes a kind readable, or no longer so. Nobody else does, and for one kind it is not called twice at a time.
 func (b *Backends) toggle(ctx context.Context, obj client.Object, k *kind) error {
-	var err error
-	if k.readable {
-		err = b.cache.RemoveInformer(ctx, obj)
-	} else {
-		err = b.start(ctx, obj, k)
+	set := func(readable bool) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		k.readable = readable
 	}
-	if err != nil {
+	if k.readable {
+		set(false) // first, so that nobody reads what is about to go
+		return b.cache.RemoveInformer(ctx, obj)
+	}
+	if err := b.start(ctx, obj, k); err != nil {
 		return err
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	k.readable = !k.readable
+	set(true)
 	return nil
 }
 
@@ -298,6 +306,8 @@ func (b *Backends) list(ctx context.Context, reader client.Reader, namespace str
 type backendChoice struct {
 	api             *policyAPI
 	reason, message string
+	// paused: nothing is written, because it would have no effect and could be lost.
+	paused bool
 }
 
 // choose returns the backend of a baseline. A backend that cannot be read now is not written to either, because what protects
@@ -311,22 +321,33 @@ func (b *Backends) choose(baseline *pcinetv1alpha1.PCINetworkBaseline) backendCh
 		last = known.backend
 	}
 	choice := b.platform.BackendFor(baseline.Spec.Backend, last)
-	if !b.settled && baseline.Spec.Backend != pcinetv1alpha1.BackendNetworkPolicy && last != engines.NetworkPolicy {
+	if b.unsettled() && baseline.Spec.Backend != pcinetv1alpha1.BackendNetworkPolicy && last != engines.NetworkPolicy {
 		return backendChoice{}
 	}
 	for _, api := range b.policies {
 		if api.Name() == string(choice.Backend) && !api.staged && api.readable {
 			b.last[baseline.Name] = lastBackend{baseline.UID, choice.Backend}
-			return backendChoice{api, choice.Reason, choice.Message}
+			paused := choice.Backend == engines.Calico && b.platform.Engine().APIs.CalicoMigrating
+			return backendChoice{api, choice.Reason, choice.Message, paused}
 		}
 	}
-	out := backendChoice{b.policies[0], choice.Reason, choice.Message}
+	out := backendChoice{api: b.policies[0], reason: choice.Reason, message: choice.Message}
 	if out.reason == "" && string(choice.Backend) == string(baseline.Spec.Backend) {
 		out.reason = pcinetv1alpha1.ReasonBackendNotServed
 		out.message = fmt.Sprintf("spec.backend asks for %s, but its policies cannot be listed; see the operator's log and its ClusterRole. "+
 			"Meanwhile NetworkPolicy is used.", choice.Backend)
 	}
 	return out
+}
+
+// unsettled says whether it is still worth waiting for the platform to be known. Who waited for ever would leave namespaces
+// open.
+func (b *Backends) unsettled() bool {
+	now := b.platform.Clock.Now()
+	if b.asked.IsZero() {
+		b.asked = now
+	}
+	return !b.settled && now.Sub(b.asked) < settleTimeout
 }
 
 // forget drops what is remembered of a baseline that is gone.

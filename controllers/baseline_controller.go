@@ -37,6 +37,9 @@ const (
 	finalizer = "pcinetwork.dev/remove-policies"
 	// debounce is how long sums may change before they are written: a thousand namespaces make a few writes.
 	debounce = 250 * time.Millisecond
+	// countPeriod is how often a status is written when only counts change: where namespaces come and go all the time, it
+	// would otherwise be written four times a second for ever.
+	countPeriod = 2 * time.Second
 	// holdAtStart is how long the status of the last process may stand while namespaces are looked at again.
 	holdAtStart = 10 * time.Second
 )
@@ -55,9 +58,10 @@ type BaselineReconciler struct {
 	Backends      *Backends
 	Guards        *GuardReconciler
 
-	// Set by expectAll and hold; there is one worker.
+	// Set by expectAll, hold and writeStatus; there is one worker.
 	expected bool
 	started  time.Time
+	counted  map[string]time.Time // when a baseline's status was last written, by name
 }
 
 // +kubebuilder:rbac:groups=pcinetwork.dev,resources=pcinetworkbaselines,verbs=list;watch;patch
@@ -97,10 +101,11 @@ func (r *BaselineReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 	if done || err != nil {
 		return ctrl.Result{}, err
 	}
-	if err := r.writeStatus(ctx, s); err != nil {
+	later, err := r.writeStatus(ctx, s)
+	if err != nil {
 		return ctrl.Result{}, err
 	}
-	return ctrl.Result{RequeueAfter: s.nextClock()}, nil
+	return ctrl.Result{RequeueAfter: sooner(later, s.nextClock())}, nil
 }
 
 // hold says how long to wait before a status is written at all. After a restart the sums are incomplete for a moment, while
@@ -143,6 +148,7 @@ func (r *BaselineReconciler) expectAll(ctx context.Context) error {
 func (r *BaselineReconciler) forget(baseline string) {
 	r.Store.ForgetBaseline(baseline)
 	r.Metrics.Forget(baseline)
+	delete(r.counted, baseline)
 }
 
 // finalize keeps the finalizer where deletionPolicy asks for removal, and takes it away once every namespace has reported
@@ -152,7 +158,7 @@ func (r *BaselineReconciler) finalize(ctx context.Context, s *baselineScope) (do
 	held := slices.Contains(b.Finalizers, finalizer)
 	wanted := b.Spec.DeletionPolicy == pcinetv1alpha1.DeletionPolicyDelete
 	if !b.DeletionTimestamp.IsZero() {
-		wanted = held && wanted && !s.tally.empty()
+		wanted = held && wanted && (!s.tally.empty() || !r.Guards.Released(b))
 	}
 	if held == wanted {
 		return false, nil
@@ -171,25 +177,44 @@ func (r *BaselineReconciler) finalize(ctx context.Context, s *baselineScope) (do
 // empty says whether every namespace has reported and none holds anything.
 func (t Tally) empty() bool { return t.Behind == 0 && len(t.States) == 0 }
 
-// writeStatus writes the status when it changed, and an event when Ready did.
-func (r *BaselineReconciler) writeStatus(ctx context.Context, s *baselineScope) error {
+// writeStatus writes the status when it changed, and events of conditions that did. It says when to come back if only counts
+// have changed and it is too soon for them.
+func (r *BaselineReconciler) writeStatus(ctx context.Context, s *baselineScope) (later time.Duration, err error) {
 	b, want := s.baseline, s.status()
 	r.Metrics.Observe(b.Name, want)
 	if apiequality.Semantic.DeepEqual(want, b.Status) {
-		return nil
+		return 0, nil
 	}
+	now := clock.RealClock{}.Now() // not what is judged by, which may stand still
+	if left := r.counted[b.Name].Add(countPeriod).Sub(now); left > 0 && countsAlone(want, b.Status) {
+		return left, nil
+	}
+	if r.counted == nil {
+		r.counted = map[string]time.Time{}
+	}
+	r.counted[b.Name] = now
 	payload, err := status.Payload(pcinetv1alpha1.GroupVersion.WithKind("PCINetworkBaseline"), b, &want)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if err := r.Applier.ApplyStatus(ctx, payload, statusOwner); err != nil {
-		if apierrors.IsNotFound(err) {
-			return nil // deleted meanwhile
-		}
-		return err
+		return 0, client.IgnoreNotFound(err) // deleted meanwhile
 	}
 	r.announce(b, want.Conditions)
-	return nil
+	return 0, nil
+}
+
+// countsAlone says whether two statuses differ in counts, and in messages that hold counts, alone.
+func countsAlone(want, have pcinetv1alpha1.PCINetworkBaselineStatus) bool {
+	bare := func(s pcinetv1alpha1.PCINetworkBaselineStatus) *pcinetv1alpha1.PCINetworkBaselineStatus {
+		out := s.DeepCopy()
+		out.Covered, out.Namespaces = "", nil
+		for i := range out.Conditions {
+			out.Conditions[i].Message = ""
+		}
+		return out
+	}
+	return apiequality.Semantic.DeepEqual(bare(want), bare(have))
 }
 
 // announced are the conditions whose changes are worth an event; the others follow from them.

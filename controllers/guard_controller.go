@@ -40,8 +40,9 @@ type GuardReconciler struct {
 	Clock         clock.PassiveClock
 
 	compiled compiledBaselines
-	// results holds a pcinetv1alpha1.Guard for each baseline, by name.
-	results sync.Map
+	// results holds a pcinetv1alpha1.Guard for each baseline, released the UID of one that is being deleted and
+	// whose guard is gone; both by name.
+	results, released sync.Map
 }
 
 // +kubebuilder:rbac:groups=cilium.io,resources=ciliumclusterwidenetworkpolicies,verbs=list;watch;create;update;delete
@@ -55,50 +56,67 @@ func (r *GuardReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl
 	if apierrors.IsNotFound(err) { // what it has written stays, as its policies do
 		r.compiled.forget(req.Name)
 		r.results.Delete(req.Name)
+		r.released.Delete(req.Name)
 		return ctrl.Result{}, nil
 	}
 	if err != nil {
 		return ctrl.Result{}, fmt.Errorf("reading baseline %s: %w", req.Name, err)
 	}
+	if released(b) {
+		return ctrl.Result{}, r.release(ctx, b)
+	}
 	chosen := r.Backends.choose(b)
 	compiled, invalid := r.compiled.get(b)
-	if chosen.api == nil || invalid != "" {
+	switch {
+	case chosen.api == nil:
 		return ctrl.Result{RequeueAfter: retryNotObserved}, nil
+	case invalid != "", chosen.paused, b.Spec.Enforcement == pcinetv1alpha1.EnforcementAudit:
+		r.tell(b, pcinetv1alpha1.Guard{}) // what was written stays, and is not repaired
+		return ctrl.Result{}, nil
+	case b.Spec.GuardLayer != pcinetv1alpha1.GuardLayerAuto:
+		r.tell(b, pcinetv1alpha1.Guard{})
+		return ctrl.Result{}, r.remove(ctx, b, nil)
 	}
 	return r.keep(ctx, b, compiled, r.Backends.guardFor(chosen.api.Name()))
 }
 
-// keep writes the guard in one API (nil when there is none), and removes it from the others.
+// release removes the guard of a baseline that is being deleted and asked for that. The baseline waits for it.
+func (r *GuardReconciler) release(ctx context.Context, b *pcinetv1alpha1.PCINetworkBaseline) error {
+	if err := r.remove(ctx, b, nil); err != nil {
+		return err
+	}
+	r.released.Store(b.Name, b.UID)
+	r.Store.notify(b.Name)
+	return nil
+}
+
+// Released says whether the guard of a baseline that is being deleted is gone.
+func (r *GuardReconciler) Released(b *pcinetv1alpha1.PCINetworkBaseline) bool {
+	uid, _ := r.released.Load(b.Name)
+	return uid == b.UID
+}
+
+// keep writes the guard in one API, and removes it from the others. Where the platform has none, one that is there stays.
 func (r *GuardReconciler) keep(ctx context.Context, b *pcinetv1alpha1.PCINetworkBaseline, compiled *plan.Baseline, api *guardAPI) (ctrl.Result, error) {
+	if api == nil {
+		r.tell(b, pcinetv1alpha1.Guard{State: pcinetv1alpha1.PolicyMissing, Message: "The platform has no cluster-wide policy API that the operator can write."})
+		return ctrl.Result{}, nil
+	}
 	cluster, _, err := r.Platform.Current(ctx)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	var result ctrl.Result
-	wanted := b.Spec.GuardLayer == pcinetv1alpha1.GuardLayerAuto && !released(b)
-	switch {
-	case b.Spec.Enforcement == pcinetv1alpha1.EnforcementAudit && !released(b):
-		r.tell(b, pcinetv1alpha1.Guard{}) // what was written stays, and is no longer repaired
-		return result, nil
-	case !wanted:
-		api = nil
-		r.tell(b, pcinetv1alpha1.Guard{})
-	case api == nil:
-		r.tell(b, pcinetv1alpha1.Guard{State: pcinetv1alpha1.PolicyMissing, Message: "The platform has no cluster-wide policy API that the operator can write."})
-	default:
-		intent, changesAt := compiled.Guard(cluster, r.Clock.Now())
-		if !changesAt.IsZero() {
-			result.RequeueAfter = changesAt.Sub(r.Clock.Now())
-		}
-		switch err := r.write(ctx, b, api, render.Guard(api, intent)); {
-		case stale(err):
-			return ctrl.Result{RequeueAfter: retryStale}, nil
-		case err != nil:
-			return result, err
-		}
+	now := r.Clock.Now()
+	intent, changesAt := compiled.Guard(cluster, now)
+	switch err := r.write(ctx, b, api, render.Guard(api, intent)); {
+	case stale(err):
+		return ctrl.Result{RequeueAfter: retryStale}, nil
+	case err != nil:
+		return ctrl.Result{}, err
 	}
-	if wanted && api == nil {
-		return result, nil // the one in use stays until there is another
+	var result ctrl.Result
+	if !changesAt.IsZero() {
+		result.RequeueAfter = changesAt.Sub(now)
 	}
 	return result, r.remove(ctx, b, api)
 }

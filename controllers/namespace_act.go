@@ -29,7 +29,7 @@ import (
 func (r *NamespaceReconciler) act(ctx context.Context, s *scope) error {
 	write, remove := s.wanted, s.superfluous
 	switch {
-	case s.invalid != "":
+	case s.invalid != "", s.backend.paused:
 		return nil
 	case s.auditing() && !released(s.baseline):
 		write = s.previews
@@ -104,7 +104,7 @@ func (r *NamespaceReconciler) write(ctx context.Context, s *scope, w *wantedPoli
 	w.live, w.state, w.message = change.Object, pcinetv1alpha1.PolicyInPlace, ""
 	r.authored.Store(client.ObjectKeyFromObject(w.intended), author{s.baseline.Name, change.Object.GetUID()})
 	s.wrote = true
-	if born := r.Store.BornAt(s.namespace.Name); !born.IsZero() && w.policy.Role == policy.Deny && change.Operation == apply.Created {
+	if born := r.Store.BornAt(s.namespace.Name); !born.IsZero() && w.policy.Role == policy.Deny && !w.api.staged && change.Operation == apply.Created {
 		r.Metrics.Protection.Observe(r.Clock.Now().Sub(born).Seconds())
 	}
 	if cause != "" {

@@ -61,6 +61,8 @@ type NamespaceReconciler struct {
 
 	compiled compiledBaselines
 	fights   *fights
+	queue    queue     // set by everything, before the first reconcile
+	sorted   sync.Once // triage
 	// authored holds, by name, the author of each policy that was written and is in no coverage yet.
 	authored sync.Map
 }
@@ -84,6 +86,7 @@ type author struct {
 
 // Reconcile makes one namespace right for every baseline. Cost: the baselines, and the policies of that namespace.
 func (r *NamespaceReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	r.sorted.Do(func() { r.triage(ctx) })
 	ns := &corev1.Namespace{}
 	err := r.Cache.Get(ctx, client.ObjectKey{Name: req.Name}, ns)
 	switch {
@@ -92,13 +95,15 @@ func (r *NamespaceReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 		return ctrl.Result{}, nil
 	case err != nil:
 		return ctrl.Result{}, fmt.Errorf("reading namespace %s: %w", req.Name, err)
-	case !ns.DeletionTimestamp.IsZero():
-		return r.leave(ctx, ns)
 	}
-	result, err := r.coverAll(ctx, ns)
-	r.Store.Expect(ns.Name) // from now on no baseline is complete without it
-	if err == nil {
-		r.Store.Grown(ns.Name)
+	look := r.leave
+	if ns.DeletionTimestamp.IsZero() {
+		look = r.coverAll
+		defer r.Store.Expect(ns.Name) // whatever comes of it, from now on no baseline is complete without it
+	}
+	result, err := look(ctx, ns)
+	if errors.Is(err, errNotObserved) {
+		return ctrl.Result{RequeueAfter: retryNotObserved}, nil
 	}
 	return result, err
 }
@@ -118,9 +123,6 @@ func (r *NamespaceReconciler) forget(namespace string) {
 
 func (r *NamespaceReconciler) coverAll(ctx context.Context, ns *corev1.Namespace) (ctrl.Result, error) {
 	scopes, err := r.load(ctx, ns)
-	if errors.Is(err, errNotObserved) {
-		return ctrl.Result{RequeueAfter: retryNotObserved}, nil
-	}
 	if err != nil {
 		return ctrl.Result{}, err
 	}
@@ -135,7 +137,11 @@ func (r *NamespaceReconciler) coverAll(ctx context.Context, ns *corev1.Namespace
 		errs = append(errs, err)
 	}
 	errs = append(errs, r.dropOrphans(ctx, ns.Name, scopes))
-	return result, errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return ctrl.Result{}, err
+	}
+	r.Store.Grown(ns.Name)
+	return result, nil
 }
 
 // load observes the namespace and returns a scope for each baseline.

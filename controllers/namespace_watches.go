@@ -159,6 +159,7 @@ func (r *NamespaceReconciler) baselineHandler() handler.EventHandler {
 
 // everything looks at every namespace when the platform changed, and once this replica may remove objects.
 func (r *NamespaceReconciler) everything(ctx context.Context, q queue) error {
+	r.queue = q
 	changed := r.Platform.plans.subscribe()
 	go func() {
 		elected := r.Elected

@@ -110,13 +110,14 @@ func (p *Platform) publish(a engines.Assessment) (replan bool, later time.Durati
 	if left := p.published.Add(countsPeriod).Sub(now); left > 0 && reflect.DeepEqual(a.Steady(), p.engine.Steady()) {
 		return false, left
 	}
+	moved := p.engine.APIs.CalicoMigrating != a.APIs.CalicoMigrating
 	p.engine, p.published = a, now
 	before := p.choices
 	if a.Certain {
 		p.inUse, p.choices = a, choicesOf(&a)
 	}
 	p.assessments.tell()
-	return before != p.choices, 0
+	return moved || before != p.choices, 0
 }
 
 // setupEngine has the engine assessed whenever its sources change, at most every 250 ms. Every replica does, because every

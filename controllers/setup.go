@@ -4,14 +4,19 @@
 package controllers
 
 import (
+	"fmt"
+	"net/http"
+
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	crmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
@@ -105,6 +110,23 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 		Recorder: recorder, Clock: opts.Clock, Backends: backends, Guards: guards,
 	}
 	return baselines.SetupWithManager(mgr)
+}
+
+// Synced says whether the caches that every plan is made of are in sync. The cache's own answer is yes as long as nobody has
+// asked it for anything yet.
+func Synced(mgr ctrl.Manager) healthz.Checker {
+	return func(req *http.Request) error {
+		for _, obj := range facts.Cached() {
+			informer, err := mgr.GetCache().GetInformer(req.Context(), obj, cache.BlockUntilSynced(false))
+			if err != nil {
+				return err
+			}
+			if !informer.HasSynced() {
+				return fmt.Errorf("the cache of %T is not in sync with the API server", obj)
+			}
+		}
+		return nil
+	}
 }
 
 // observeWrites counts write requests.

@@ -91,7 +91,7 @@ func TestTheStatusDoesNotGrow(t *testing.T) {
 						exempt(-day, pcinetv1alpha1.NamespaceName(strings.Repeat("e", 63)), "another")(b)
 						b.Spec.Exemptions[i].ApprovedBy = strings.Repeat(letter, 128)
 					}
-					backend := backendChoice{writtenToCore.api, strings.Repeat("R", 64), strings.Repeat(letter, 2000)}
+					backend := backendChoice{api: writtenToCore.api, reason: strings.Repeat("R", 64), message: strings.Repeat(letter, 2000)}
 					guard := pcinetv1alpha1.Guard{Resource: strings.Repeat("g", 128), State: pcinetv1alpha1.PolicyCollision, Message: status.Clip(strings.Repeat(letter, 2000), maxGuardMessage)}
 					checkSize(t, &baselineScope{
 						baseline: b, cluster: cluster, engine: talkative(letter), backend: backend, guard: guard, tally: tally, now: today,

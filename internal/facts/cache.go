@@ -85,3 +85,11 @@ func trimPod(obj client.Object) {
 	pod.Spec = corev1.PodSpec{HostNetwork: pod.Spec.HostNetwork, Containers: containers}
 	pod.Status = corev1.PodStatus{Phase: pod.Status.Phase}
 }
+
+// Cached returns an empty object of each kind that is always cached.
+func Cached() []client.Object {
+	return []client.Object{
+		&corev1.Namespace{}, &networkingv1.NetworkPolicy{}, &pcinetv1alpha1.PCINetworkBaseline{}, &pcinetv1alpha1.NamespaceCoverage{},
+		&corev1.Service{}, &discoveryv1.EndpointSlice{}, &corev1.Pod{},
+	}
+}

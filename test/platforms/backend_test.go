@@ -407,3 +407,93 @@ func TestTheGuardIsKeptBesideThePolicies(t *testing.T) { //nolint:paralleltest /
 		Message: resource + " " + foreign.GetName() + " is somebody else's. Delete or rename it.",
 	})
 }
+
+// While Calico's objects are moved, what is written may be lost and has no effect.
+func TestNothingIsWrittenWhileCalicoMigrates(t *testing.T) { //nolint:paralleltest // the platform is everybody's
+	load(t, "calico-operator-native")
+	launch(t)
+	b := protect(t)
+	await(t, b, "Ready=True/AllNamespacesProtected", "PolicyEngineSupported=True/PolicyEngineEnforces")
+	namespace := tenantOf(t, b)
+	awaitPolicies(t, namespace, b, calicoKind)
+
+	for _, o := range manifests(t, "calico-migrating") {
+		if o.GetKind() == "CustomResourceDefinition" && strings.HasPrefix(o.GetName(), "datastoremigrations.") {
+			place(t, o)
+		}
+	}
+	var migration *unstructured.Unstructured
+	for _, o := range manifests(t, "calico-migrating") {
+		if o.GetKind() == "DatastoreMigration" {
+			migration = o
+			place(t, o)
+		}
+	}
+	soon(t, b, "a migration", "Ready=False/CalicoMigrating", "PolicyEngineSupported=False/CalicoMigrating", "Reconciling=True/Progressing", "Stalled")
+	policy := &unstructured.Unstructured{}
+	policy.SetGroupVersionKind(calicoKind)
+	policy.SetNamespace(namespace)
+	policy.SetName("pcinb-" + b.Name + "-default-deny")
+	if err := env.client.Delete(t.Context(), policy); err != nil {
+		t.Fatal(err)
+	}
+	await(t, b, "Ready=False/PoliciesMissing")
+	if got := policies(t, namespace, coreKind, calicoKind); len(got) > 0 {
+		t.Errorf("written during the migration: %v", got)
+	}
+	remove(t, migration)
+	awaitPolicies(t, namespace, b, calicoKind)
+	await(t, b, "Ready=True/AllNamespacesProtected")
+}
+
+// Deletion waits for the guard as it waits for the policies; what a baseline that retains has written stays.
+func TestTheGuardGoesWithABaselineThatAsksForIt(t *testing.T) { //nolint:paralleltest // the platform is everybody's
+	load(t, "cilium")
+	define(t, guardKind, "ciliumclusterwidenetworkpolicies", "Cluster")
+	launch(t)
+	for _, policy := range []pcinetv1alpha1.DeletionPolicy{pcinetv1alpha1.DeletionPolicyDelete, pcinetv1alpha1.DeletionPolicyRetain} {
+		b := protect(t)
+		eventually(t, "deletionPolicy is "+string(policy), func() error {
+			if err := env.client.Get(t.Context(), client.ObjectKeyFromObject(b), b); err != nil {
+				return err
+			}
+			b.Spec.GuardLayer, b.Spec.DeletionPolicy = pcinetv1alpha1.GuardLayerAuto, policy
+			return env.client.Update(t.Context(), b)
+		})
+		guard := &unstructured.Unstructured{}
+		guard.SetGroupVersionKind(guardKind)
+		guard.SetName("pcinb-" + b.Name + "-guard")
+		key := client.ObjectKeyFromObject(guard)
+		eventually(t, "there is a guard, and the finalizer if wanted", func() error {
+			if err := env.client.Get(t.Context(), client.ObjectKeyFromObject(b), b); err != nil {
+				return err
+			}
+			if wanted := policy == pcinetv1alpha1.DeletionPolicyDelete; len(b.Finalizers) > 0 != wanted {
+				return fmt.Errorf("finalizers %v", b.Finalizers)
+			}
+			return env.client.Get(t.Context(), key, guard)
+		})
+		namespace := tenantOf(t, b)
+		if err := env.client.Delete(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the baseline is gone", func() error {
+			if err := env.client.Get(t.Context(), client.ObjectKeyFromObject(b), b); !apierrors.IsNotFound(err) {
+				return fmt.Errorf("it is there: %w", err)
+			}
+			return nil
+		})
+		err := env.client.Get(t.Context(), key, guard)
+		left := policies(t, namespace, ciliumKind)
+		switch policy {
+		case pcinetv1alpha1.DeletionPolicyDelete:
+			if !apierrors.IsNotFound(err) || len(left) > 0 {
+				t.Errorf("left behind: guard %v, policies %v", err, left)
+			}
+		case pcinetv1alpha1.DeletionPolicyRetain:
+			if err != nil || len(left) != 1 {
+				t.Errorf("not retained: guard %v, policies %v", err, left)
+			}
+		}
+	}
+}
