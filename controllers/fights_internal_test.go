@@ -51,7 +51,7 @@ func TestAGoneNamespaceIsForgotten(t *testing.T) {
 	other := types.NamespacedName{Namespace: "ledger", Name: deny.Name}
 	for _, object := range []types.NamespacedName{deny, other} {
 		r.fights.repaired(object, "mallory", begin)
-		r.authored.Store(object, author{"pci", "1"})
+		r.authored.Store(object, author{"pci", "1", "7"})
 		r.Store.Born(object.Namespace, begin)
 		r.Store.Expect(object.Namespace)
 		r.Store.Set(object.Namespace, "pci", Record{Generation: 1})

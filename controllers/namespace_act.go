@@ -102,7 +102,7 @@ func (r *NamespaceReconciler) write(ctx context.Context, s *scope, w *wantedPoli
 		return false
 	}
 	w.live, w.state, w.message = change.Object, pcinetv1alpha1.PolicyInPlace, ""
-	r.authored.Store(client.ObjectKeyFromObject(w.intended), author{s.baseline.Name, change.Object.GetUID()})
+	r.authored.Store(client.ObjectKeyFromObject(w.intended), author{s.baseline.Name, change.Object.GetUID(), change.Object.GetResourceVersion()})
 	s.wrote = true
 	if born := r.Store.BornAt(s.namespace.Name); !born.IsZero() && w.policy.Role == policy.Deny && !w.api.staged && change.Operation == apply.Created {
 		r.Metrics.Protection.Observe(r.Clock.Now().Sub(born).Seconds())

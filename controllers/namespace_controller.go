@@ -67,10 +67,11 @@ type NamespaceReconciler struct {
 	authored sync.Map
 }
 
-// author says which baseline wrote a policy, and the policy's UID.
+// author says which baseline wrote a policy, and what it became: its UID and resourceVersion.
 type author struct {
 	baseline string
 	uid      types.UID
+	version  string
 }
 
 // +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch

@@ -83,7 +83,7 @@ func (r *NamespaceReconciler) owns(s *scope, obj client.Object) bool {
 	if render.Owner(obj.GetLabels()) == s.baseline.Name {
 		return true
 	}
-	if by, ok := r.authored.Load(client.ObjectKeyFromObject(obj)); ok && by == (author{s.baseline.Name, obj.GetUID()}) {
+	if by := r.author(obj); by.baseline == s.baseline.Name && by.uid == obj.GetUID() {
 		return true
 	}
 	if s.previous == nil {
@@ -95,6 +95,13 @@ func (r *NamespaceReconciler) owns(s *scope, obj client.Object) bool {
 		}
 	}
 	return false
+}
+
+// author returns who wrote the policy of that name, if that is in no coverage yet.
+func (r *NamespaceReconciler) author(obj client.Object) author {
+	value, _ := r.authored.Load(client.ObjectKeyFromObject(obj))
+	by, _ := value.(author)
+	return by
 }
 
 // foreignPolicies returns the policies that do not belong to a known baseline.

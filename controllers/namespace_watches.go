@@ -106,16 +106,16 @@ func (r *NamespaceReconciler) namespaceHandler() handler.EventHandler {
 }
 
 // contentHandler is for what lives in namespaces. The initial list needs no events: it is complete before the first
-// namespace is looked at.
+// namespace is looked at. Nor do our own writes: whoever writes a policy looks again to record it.
 func (r *NamespaceReconciler) contentHandler(matters func(o, n client.Object) bool) handler.EventHandler {
 	return handler.Funcs{
 		CreateFunc: func(_ context.Context, e event.CreateEvent, q queue) {
-			if !e.IsInInitialList {
-				r.add(q, e.Object.GetNamespace(), background) // mostly the echo of our own creations; they only add
+			if !e.IsInInitialList && !r.echo(e.Object) {
+				r.add(q, e.Object.GetNamespace(), background) // creations only add
 			}
 		},
 		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) {
-			if matters(e.ObjectOld, e.ObjectNew) {
+			if matters(e.ObjectOld, e.ObjectNew) && !r.echo(e.ObjectNew) {
 				r.add(q, e.ObjectNew.GetNamespace(), 0)
 			}
 		},
@@ -123,6 +123,12 @@ func (r *NamespaceReconciler) contentHandler(matters func(o, n client.Object) bo
 			r.add(q, e.Object.GetNamespace(), 0)
 		},
 	}
+}
+
+// echo says whether an object is as we ourselves have just written it.
+func (r *NamespaceReconciler) echo(obj client.Object) bool {
+	by := r.author(obj)
+	return by.uid == obj.GetUID() && by.version == obj.GetResourceVersion()
 }
 
 // existing drops creations: nobody but us creates coverages, and whoever does makes ours collide.

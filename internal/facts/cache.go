@@ -38,9 +38,9 @@ func CacheOptions(trim func(client.Object)) cache.Options {
 		DefaultTransform:             transform(trim, func(client.Object) {}),
 		ByObject: map[client.Object]cache.ByObject{
 			&corev1.Namespace{}:                  {Transform: transform(trim, trimNamespace)},
-			&networkingv1.NetworkPolicy{}:        {},
+			&networkingv1.NetworkPolicy{}:        {Transform: transform(trim, new(sharer).share)},
 			&pcinetv1alpha1.PCINetworkBaseline{}: {},
-			&pcinetv1alpha1.NamespaceCoverage{}:  {},
+			&pcinetv1alpha1.NamespaceCoverage{}:  {Transform: transform(trim, new(sharer).share)},
 			&corev1.Service{}:                    {Namespaces: inNamespaces(DNSNamespaces...)},
 			&discoveryv1.EndpointSlice{}:         {Namespaces: inNamespaces(append([]string{metav1.NamespaceDefault}, DNSNamespaces...)...)},
 			&corev1.Pod{}: {
@@ -63,7 +63,7 @@ func transform(trim, more func(client.Object)) toolscache.TransformFunc {
 
 func trimNamespace(obj client.Object) {
 	if ns, ok := obj.(*corev1.Namespace); ok {
-		ns.Annotations = nil
+		ns.Annotations, ns.ManagedFields = nil, nil
 		ns.Spec = corev1.NamespaceSpec{}
 		ns.Status.Conditions = nil
 	}
