@@ -29,6 +29,7 @@ import (
 	"github.com/pcinetwork/pci-network-baseline/internal/render/cilium"
 	"github.com/pcinetwork/pci-network-baseline/internal/render/cluster"
 	"github.com/pcinetwork/pci-network-baseline/internal/render/core"
+	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
 )
 
 // syncTimeout bounds how long the first list of a policy API may take before it counts as not to be had.
@@ -55,6 +56,9 @@ type policyAPI struct {
 	staged bool
 }
 
+// native says whether the API is an engine's own, which may come and go.
+func (a *policyAPI) native() bool { return a.Name() != string(pcinetv1alpha1.BackendNetworkPolicy) }
+
 // refused returns why the engine will not have a live object, for APIs in which engines say so; "" when it has not said.
 func (a *policyAPI) refused(live client.Object) string {
 	if backend, ok := a.Backend.(interface {
@@ -80,14 +84,18 @@ type guardAPI struct {
 type Backends struct {
 	cache    cache.Cache
 	platform *Platform
-	policies []*policyAPI // the core one first
+	leads    <-chan struct{} // closed once this replica is elected
+	policies []*policyAPI    // the core one first
 	guards   []*guardAPI
 	// Start the watch of a kind; set by the reconcilers that keep it.
-	watchPolicies, watchGuards func(client.Object) error
+	watchPolicies func(client.Object) error
+	watchGuards   func(cache.Informer) error
 
 	mu sync.RWMutex
-	// settled: every kind that is served has been tried once. Asked is when somebody first wanted to know.
+	// settled: every kind that is served has been tried once; missing is how many of them cannot be read. Asked is when somebody
+	// first wanted to know.
 	settled bool
+	missing int
 	asked   time.Time
 	// last is the backend that each baseline was last written to, by name.
 	last map[string]lastBackend
@@ -100,9 +108,9 @@ type lastBackend struct {
 }
 
 // NewBackends returns the backends of this version, of which the core one alone is readable.
-func NewBackends(c cache.Cache, platform *Platform) (*Backends, error) {
+func NewBackends(c cache.Cache, platform *Platform, elected <-chan struct{}) (*Backends, error) {
 	b := &Backends{
-		cache: c, platform: platform, last: map[string]lastBackend{},
+		cache: c, platform: platform, leads: elected, last: map[string]lastBackend{},
 		policies: []*policyAPI{
 			{kind: kind{readable: true}, Backend: core.Backend{}},
 			{Backend: calico.Backend{}},
@@ -203,7 +211,7 @@ func (b *Backends) Serve(ctx context.Context, a *engines.Assessment) (changed bo
 		served := a.APIs.Serves(k.resource)
 		calico := strings.HasSuffix(k.resource, ".projectcalico.org")
 		switch {
-		case k == &b.policies[0].kind, served && k.readable, !served && !a.Complete, served && calico && !a.APIs.CalicoAvailable:
+		case k == &b.policies[0].kind, served && k.readable, !served && !a.APIsKnown, served && calico && !a.APIs.CalicoAvailable:
 			continue
 		case !served && !k.readable: // a read that was under way when the kind went may have started another one
 			err = errors.Join(err, b.cache.RemoveInformer(ctx, obj))
@@ -218,16 +226,28 @@ func (b *Backends) Serve(ctx context.Context, a *engines.Assessment) (changed bo
 		})
 	}
 	err = errors.Join(err, wait.Wait())
-	return b.settle() || toggled.Load(), err
+	return b.settle(a.APIs) || toggled.Load(), err
 }
 
 // settle notes that every kind has been tried once, and says whether that is new.
-func (b *Backends) settle() bool {
+func (b *Backends) settle(apis snapshot.PolicyAPIs) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	was := b.settled
-	b.settled = true
+	b.settled, b.missing = true, 0
+	for _, k := range b.kinds() {
+		if apis.Serves(k.resource) && !k.readable {
+			b.missing++
+		}
+	}
 	return !was
+}
+
+// Whole says whether every kind that is served can be read: who removes something for good must see all of it.
+func (b *Backends) Whole() bool {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return b.settled && b.missing == 0
 }
 
 // toggle makes a kind readable, or no longer so. Nobody else does, and for one kind it is not called twice at a time.
@@ -251,11 +271,12 @@ func (b *Backends) toggle(ctx context.Context, obj client.Object, k *kind) error
 func (b *Backends) start(ctx context.Context, obj client.Object, k *kind) error {
 	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
 	defer cancel()
-	if _, err := b.cache.GetInformer(ctx, obj); err != nil {
-		return errors.Join(err, b.cache.RemoveInformer(context.WithoutCancel(ctx), obj)) // or it would go on trying
+	informer, err := b.cache.GetInformer(ctx, obj)
+	if err != nil {
+		return err // it goes on trying, and may be there the next time
 	}
 	if k.cluster {
-		return b.watchGuards(obj)
+		return b.watchGuards(informer)
 	}
 	return b.watchPolicies(obj)
 }
@@ -331,6 +352,9 @@ func (b *Backends) choose(baseline *pcinetv1alpha1.PCINetworkBaseline) backendCh
 			return backendChoice{api, choice.Reason, choice.Message, paused}
 		}
 	}
+	if last != engines.NetworkPolicy && last != "" && !closed(b.leads) {
+		return backendChoice{} // the active replica may well read it; two that choose differently would undo each other's work
+	}
 	out := backendChoice{api: b.policies[0], reason: choice.Reason, message: choice.Message}
 	if out.reason == "" && string(choice.Backend) == string(baseline.Spec.Backend) {
 		out.reason = pcinetv1alpha1.ReasonBackendNotServed
@@ -348,6 +372,13 @@ func (b *Backends) unsettled() bool {
 		b.asked = now
 	}
 	return !b.settled && now.Sub(b.asked) < settleTimeout
+}
+
+// unsettledNow is unsettled for who does not hold the lock.
+func (b *Backends) unsettledNow() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.unsettled()
 }
 
 // forget drops what is remembered of a baseline that is gone.

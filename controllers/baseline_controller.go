@@ -91,9 +91,10 @@ func (r *BaselineReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 		return ctrl.Result{RequeueAfter: retryNotObserved}, nil
 	}
 	s := &baselineScope{
-		baseline: b, cluster: cluster, engine: r.Platform.Engine(), backend: backend, guard: r.Guards.Of(b.Name), now: r.Clock.Now(),
+		baseline: b, cluster: cluster, engine: r.Platform.Engine(), backend: backend, now: r.Clock.Now(),
 		tally: r.Store.Tally(b),
 	}
+	s.guard, s.guardKnown = r.Guards.Of(b.Name)
 	if after := r.hold(s); after > 0 {
 		return ctrl.Result{RequeueAfter: after}, nil
 	}
@@ -114,7 +115,8 @@ func (r *BaselineReconciler) hold(s *baselineScope) time.Duration {
 	if r.started.IsZero() {
 		r.started = s.now
 	}
-	if (s.tally.Behind == 0 && s.engine.Observed) || s.baseline.Status.ObservedGeneration != s.baseline.Generation {
+	guardKnown := s.guardKnown || s.baseline.Spec.GuardLayer != pcinetv1alpha1.GuardLayerAuto
+	if (s.tally.Behind == 0 && s.engine.Observed && guardKnown) || s.baseline.Status.ObservedGeneration != s.baseline.Generation {
 		return 0
 	}
 	return max(0, r.started.Add(holdAtStart).Sub(s.now))
@@ -158,7 +160,7 @@ func (r *BaselineReconciler) finalize(ctx context.Context, s *baselineScope) (do
 	held := slices.Contains(b.Finalizers, finalizer)
 	wanted := b.Spec.DeletionPolicy == pcinetv1alpha1.DeletionPolicyDelete
 	if !b.DeletionTimestamp.IsZero() {
-		wanted = held && wanted && (!s.tally.empty() || !r.Guards.Released(b))
+		wanted = held && wanted && (!s.tally.empty() || !r.Guards.Released(b) || !r.Backends.Whole())
 	}
 	if held == wanted {
 		return false, nil

@@ -33,8 +33,10 @@ type baselineScope struct {
 	engine   engines.Assessment
 	backend  backendChoice
 	guard    pcinetv1alpha1.Guard
-	tally    Tally
-	now      time.Time
+	// guardKnown: guard was looked at by this process.
+	guardKnown bool
+	tally      Tally
+	now        time.Time
 }
 
 // notAssessed lists the requirements that this version cannot judge, with what a person can do about it.

@@ -43,6 +43,17 @@ func stale(err error) bool {
 	return apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
 }
 
+// gone says whether a write failed because its object, or the namespace, is gone by now. A kind that is gone is another thing:
+// then there is nowhere to write to.
+func gone(err error) bool {
+	status := apierrors.APIStatus(nil)
+	if !apierrors.IsNotFound(err) || !errors.As(err, &status) {
+		return false
+	}
+	details := status.Status().Details
+	return details != nil && details.Name != ""
+}
+
 // maxCause is how much of a cause is quoted, so that the remedy after it is never cut off.
 const maxCause = 150
 

@@ -8,13 +8,16 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
@@ -24,6 +27,9 @@ import (
 	"github.com/pcinetwork/pci-network-baseline/internal/render"
 	"github.com/pcinetwork/pci-network-baseline/internal/status"
 )
+
+// retryNotWhole is how long to wait for policy APIs that cannot be read.
+const retryNotWhole = time.Second
 
 // maxGuardMessage is the guard's part of keeping a status below 16 KiB.
 const maxGuardMessage = 200
@@ -40,9 +46,10 @@ type GuardReconciler struct {
 	Clock         clock.PassiveClock
 
 	compiled compiledBaselines
-	// results holds a pcinetv1alpha1.Guard for each baseline, released the UID of one that is being deleted and
+	queue    atomic.Pointer[queue] // set at the start
+	// written holds the UID of each baseline's guard, in case somebody removes its labels; results holds a pcinetv1alpha1.Guard for each baseline, released the UID of one that is being deleted and
 	// whose guard is gone; both by name.
-	results, released sync.Map
+	written, results, released sync.Map
 }
 
 // +kubebuilder:rbac:groups=cilium.io,resources=ciliumclusterwidenetworkpolicies,verbs=list;watch;create;update;delete
@@ -57,18 +64,22 @@ func (r *GuardReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl
 		r.compiled.forget(req.Name)
 		r.results.Delete(req.Name)
 		r.released.Delete(req.Name)
+		r.written.Delete(req.Name)
 		return ctrl.Result{}, nil
 	}
 	if err != nil {
 		return ctrl.Result{}, fmt.Errorf("reading baseline %s: %w", req.Name, err)
 	}
 	if released(b) {
+		if !r.Backends.Whole() { // or one that cannot be seen would stay
+			return ctrl.Result{RequeueAfter: retryNotWhole}, nil
+		}
 		return ctrl.Result{}, r.release(ctx, b)
 	}
 	chosen := r.Backends.choose(b)
 	compiled, invalid := r.compiled.get(b)
 	switch {
-	case chosen.api == nil:
+	case chosen.api == nil, r.Backends.unsettledNow():
 		return ctrl.Result{RequeueAfter: retryNotObserved}, nil
 	case invalid != "", chosen.paused, b.Spec.Enforcement == pcinetv1alpha1.EnforcementAudit:
 		r.tell(b, pcinetv1alpha1.Guard{}) // what was written stays, and is not repaired
@@ -128,14 +139,17 @@ func (r *GuardReconciler) write(ctx context.Context, b *pcinetv1alpha1.PCINetwor
 	if err != nil {
 		return err
 	}
-	if live != nil && render.Owner(live.GetLabels()) != b.Name {
+	if live != nil && !r.owns(b, live) {
 		told.State, told.Message = pcinetv1alpha1.PolicyCollision, fmt.Sprintf("%s %s is somebody else's. Delete or rename it.", api.resource, live.GetName())
 		r.tell(b, told)
 		return nil
 	}
-	_, err = r.Applier.Write(ctx, intended, live)
+	change, err := r.Applier.Write(ctx, intended, live)
 	if stale(err) {
 		return err
+	}
+	if err == nil {
+		r.written.Store(b.Name, change.Object.GetUID())
 	}
 	if err != nil {
 		told.State, told.Message = pcinetv1alpha1.PolicyMissing, "It could not be written: "+cause(err)
@@ -147,10 +161,16 @@ func (r *GuardReconciler) write(ctx context.Context, b *pcinetv1alpha1.PCINetwor
 	return err
 }
 
+// owns says whether a live object is the baseline's: by its labels, or by the UID that we remember.
+func (r *GuardReconciler) owns(b *pcinetv1alpha1.PCINetworkBaseline, live client.Object) bool {
+	uid, _ := r.written.Load(b.Name)
+	return render.Owner(live.GetLabels()) == b.Name || uid == live.GetUID()
+}
+
 // live returns the live object; a nil interface when there is none.
 func (r *GuardReconciler) live(ctx context.Context, api *guardAPI, baseline string) (client.Object, error) {
 	obj, _ := api.New()
-	err := r.Reader.Get(ctx, client.ObjectKey{Name: render.GuardName(baseline)}, obj)
+	err := r.Cache.Get(ctx, client.ObjectKey{Name: render.GuardName(baseline)}, obj)
 	if apierrors.IsNotFound(err) {
 		return nil, nil //nolint:nilnil // absent is an answer
 	}
@@ -168,7 +188,7 @@ func (r *GuardReconciler) remove(ctx context.Context, b *pcinetv1alpha1.PCINetwo
 			continue
 		}
 		live, err := r.live(ctx, api, b.Name)
-		if err == nil && live != nil && render.Owner(live.GetLabels()) == b.Name {
+		if err == nil && live != nil && r.owns(b, live) {
 			err = r.Applier.Delete(ctx, live)
 		}
 		errs = append(errs, err)
@@ -184,44 +204,47 @@ func (r *GuardReconciler) tell(b *pcinetv1alpha1.PCINetworkBaseline, guard pcine
 	}
 }
 
-// Of returns what is known of a baseline's guard.
-func (r *GuardReconciler) Of(baseline string) pcinetv1alpha1.Guard {
-	if known, ok := r.results.Load(baseline); ok {
-		if guard, ok := known.(pcinetv1alpha1.Guard); ok {
-			return guard
-		}
-	}
-	return pcinetv1alpha1.Guard{}
+// Of returns what is known of a baseline's guard, if anything is.
+func (r *GuardReconciler) Of(baseline string) (guard pcinetv1alpha1.Guard, known bool) {
+	value, _ := r.results.Load(baseline)
+	guard, known = value.(pcinetv1alpha1.Guard)
+	return guard, known
 }
 
-// SetupWithManager watches baselines, the platform, and the guards themselves.
+// SetupWithManager watches baselines, the platform, and the guards themselves. The watch of a kind may begin and end while
+// this replica is a standby, on which no source is started: so their handlers find the queue when there is one.
 func (r *GuardReconciler) SetupWithManager(mgr ctrl.Manager) error {
-	c, err := ctrl.NewControllerManagedBy(mgr).
+	r.Backends.watchGuards = func(informer cache.Informer) error {
+		_, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+			AddFunc:    r.event,
+			UpdateFunc: func(_, now any) { r.event(now) },
+			DeleteFunc: r.event,
+		})
+		return err
+	}
+	return ctrl.NewControllerManagedBy(mgr).
 		Named("guard").
 		WithOptions(controller.Options{ReconciliationTimeout: reconcileTimeout}).
 		Watches(&pcinetv1alpha1.PCINetworkBaseline{}, &handler.EnqueueRequestForObject{}).
 		WatchesRawSource(source.Func(func(ctx context.Context, q queue) error {
+			r.queue.Store(&q)
 			addBaselines(ctx, r.Cache, q, r.Platform.plans.subscribe())
 			return nil
 		})).
-		Build(r)
-	if err != nil {
-		return err
-	}
-	r.Backends.watchGuards = func(obj client.Object) error {
-		return c.Watch(source.Kind[client.Object](mgr.GetCache(), obj, handler.Funcs{
-			UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) { addOwner(q, e.ObjectOld, e.ObjectNew) },
-			DeleteFunc: func(_ context.Context, e event.DeleteEvent, q queue) { addOwner(q, e.Object) },
-		}))
-	}
-	return nil
+		Complete(r)
 }
 
-// addOwner enqueues the baselines that the labels of objects name.
-func addOwner(q queue, objects ...client.Object) {
-	for _, obj := range objects {
-		if owner := render.Owner(obj.GetLabels()); owner != "" {
-			q.Add(ctrl.Request{NamespacedName: client.ObjectKey{Name: owner}})
-		}
+// event enqueues the baseline whose guard has the object's name, whoever's it is.
+func (r *GuardReconciler) event(obj any) {
+	if gone, ok := obj.(toolscache.DeletedFinalStateUnknown); ok {
+		obj = gone.Obj
+	}
+	object, ok := obj.(client.Object)
+	q := r.queue.Load()
+	if !ok || q == nil {
+		return
+	}
+	if baseline := render.GuardOf(object.GetName()); baseline != "" {
+		(*q).Add(ctrl.Request{NamespacedName: client.ObjectKey{Name: baseline}})
 	}
 }

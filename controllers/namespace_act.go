@@ -9,9 +9,9 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -22,6 +22,9 @@ import (
 	"github.com/pcinetwork/pci-network-baseline/internal/policy"
 	"github.com/pcinetwork/pci-network-baseline/internal/status"
 )
+
+// settleAPI is how long what was written to another API is given to take effect.
+const settleAPI = 5 * time.Second
 
 // act writes what is missing or drifted, allowances before the deny, and then removes what is no longer wanted. In Audit
 // it writes nothing that is enforced. A failed allowance does not hold back the deny: closed with an outage is better than
@@ -44,7 +47,26 @@ func (r *NamespaceReconciler) act(ctx context.Context, s *scope) error {
 	if !complete {
 		return nil // what is no longer wanted may still be what protects
 	}
+	if left := s.settling(); left > 0 {
+		s.requeueAfter = sooner(s.requeueAfter, left)
+		return nil
+	}
 	return r.remove(ctx, s, remove)
+}
+
+// settling says how long objects of another API have to stay: an engine reads each API on its own, and may not have seen yet
+// what takes their place, or not have said that it refuses it.
+func (s *scope) settling() time.Duration {
+	if !slices.ContainsFunc(s.superfluous, func(p livePolicy) bool { return p.api != s.backend.api && !p.api.staged }) {
+		return 0
+	}
+	var left time.Duration
+	for _, w := range s.wanted {
+		if w.live != nil {
+			left = max(left, w.live.GetCreationTimestamp().Add(settleAPI).Sub(s.now))
+		}
+	}
+	return left
 }
 
 // remove deletes what is no longer wanted, denies first so that no pod is left with a deny and without its allowances. Only
@@ -63,7 +85,7 @@ func (r *NamespaceReconciler) remove(ctx context.Context, s *scope, what []liveP
 		return nil
 	}
 	for _, live := range what {
-		if err := r.Applier.Delete(ctx, live.object); err != nil {
+		if err := r.writer(live.api).Delete(ctx, live.object); err != nil {
 			s.fail(err)
 			return nil
 		}
@@ -96,7 +118,7 @@ func (r *NamespaceReconciler) write(ctx context.Context, s *scope, w *wantedPoli
 		return false
 	}
 	cause := s.repairCause(w)
-	change, err := r.Applier.Write(ctx, w.intended, w.live)
+	change, err := r.writer(w.api).Write(ctx, w.intended, w.live)
 	if err != nil {
 		w.message = s.fail(err)
 		return false
@@ -104,6 +126,11 @@ func (r *NamespaceReconciler) write(ctx context.Context, s *scope, w *wantedPoli
 	w.live, w.state, w.message = change.Object, pcinetv1alpha1.PolicyInPlace, ""
 	r.authored.Store(client.ObjectKeyFromObject(w.intended), author{s.baseline.Name, change.Object.GetUID(), change.Object.GetResourceVersion()})
 	s.wrote = true
+	if d := apply.Diff(w.intended, change.Object); !d.None() { // to write it again at once would end as it did now
+		w.state, w.message = pcinetv1alpha1.PolicyDrifted, "admission changes "+strings.Join(d.Fields, ", ")
+		s.refuse(pcinetv1alpha1.ReasonAdmissionRefused, w.message+" of "+w.intended.GetName())
+		return false
+	}
 	if born := r.Store.BornAt(s.namespace.Name); !born.IsZero() && w.policy.Role == policy.Deny && !w.api.staged && change.Operation == apply.Created {
 		r.Metrics.Protection.Observe(r.Clock.Now().Sub(born).Seconds())
 	}
@@ -111,6 +138,14 @@ func (r *NamespaceReconciler) write(ctx context.Context, s *scope, w *wantedPoli
 		r.repaired(ctx, s, w, change, cause)
 	}
 	return true
+}
+
+// writer writes the objects of an API.
+func (r *NamespaceReconciler) writer(api *policyAPI) *apply.Applier {
+	if api.native() {
+		return r.Natives
+	}
+	return r.Applier
 }
 
 // repairCause says why a policy has to be written that this same generation of the baseline had in place before; "" for
@@ -161,20 +196,27 @@ func (r *NamespaceReconciler) asked(s *scope, d apply.Drift) bool {
 
 // fail notes that a write failed and returns what to say about it. A stale view only asks for another look.
 func (s *scope) fail(err error) string {
-	if stale(err) || apierrors.IsNotFound(err) {
+	if stale(err) || gone(err) {
 		s.transient = errStale
 		return "it changed while it was written"
 	}
 	reason := refusal(err)
 	if reason == "" {
 		s.transient, reason = err, pcinetv1alpha1.ReasonWriteFailed
-	} else {
+	}
+	return s.refuse(reason, cause(err))
+}
+
+// refuse notes that a policy is not as it should be, for a reason that trying again soon does not change, and returns what to
+// say about it.
+func (s *scope) refuse(reason, why string) string {
+	if reason != pcinetv1alpha1.ReasonWriteFailed {
 		s.requeueAfter = sooner(s.requeueAfter, retryRefused)
 	}
 	if s.refused == "" || reason != pcinetv1alpha1.ReasonWriteFailed {
 		s.refused = reason
 	}
-	text := status.Clip(cause(err), maxCause)
+	text := status.Clip(why, maxCause)
 	s.failure = fmt.Sprintf("Namespace %s: %s. %s", s.namespace.Name, text, remedy(reason, s.namespace.Name))
 	return text
 }

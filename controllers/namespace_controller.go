@@ -49,13 +49,14 @@ type NamespaceReconciler struct {
 	// Reader waits until the cache has seen our own writes; Cache does not, and is for what others write. Live asks the API
 	// server, before anything is removed.
 	Reader, Cache, Live client.Reader
-	Applier             *apply.Applier
-	Backends            *Backends
-	Platform            *Platform
-	Store               *Store
-	Metrics             *metrics.Metrics
-	Recorder            events.EventRecorder
-	Clock               clock.PassiveClock
+	// Applier writes what Reader reads. Natives writes policies of other APIs, whose caches come and go and are not waited for.
+	Applier, Natives *apply.Applier
+	Backends         *Backends
+	Platform         *Platform
+	Store            *Store
+	Metrics          *metrics.Metrics
+	Recorder         events.EventRecorder
+	Clock            clock.PassiveClock
 	// Elected is closed once this replica may remove objects.
 	Elected <-chan struct{}
 
@@ -255,9 +256,11 @@ func (r *NamespaceReconciler) dropOrphans(ctx context.Context, namespace string,
 	return errors.Join(errs...)
 }
 
-func (r *NamespaceReconciler) elected() bool {
+func (r *NamespaceReconciler) elected() bool { return closed(r.Elected) }
+
+func closed(c <-chan struct{}) bool {
 	select {
-	case <-r.Elected:
+	case <-c:
 		return true
 	default:
 		return false

@@ -16,6 +16,7 @@ import (
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/internal/apply"
+	"github.com/pcinetwork/pci-network-baseline/internal/checks"
 	"github.com/pcinetwork/pci-network-baseline/internal/render"
 )
 
@@ -89,7 +90,13 @@ func (r *NamespaceReconciler) recordOutOfScope(ctx context.Context, s *scope) er
 			r.event(s, eventNormal, "PoliciesRemoved", "Release", fmt.Sprintf("Namespace %s is no longer in the scope of baseline %s: its policies were removed", s.namespace.Name, s.baseline.Name))
 		}
 	}
-	r.Store.Set(s.namespace.Name, s.baseline.Name, Record{Generation: s.baseline.Generation, UID: s.baseline.UID})
+	out := Record{Generation: s.baseline.Generation, UID: s.baseline.UID}
+	if released(s.baseline) && len(s.superfluous) > 0 { // the baseline must not go before them
+		out.State = pcinetv1alpha1.CoveragePending
+		out.Worst = checks.Finding{Reason: pcinetv1alpha1.ReasonDeleting, Message: fmt.Sprintf(
+			"Namespace %s still has policies of baseline %s.", s.namespace.Name, s.baseline.Name)}
+	}
+	r.Store.Set(s.namespace.Name, s.baseline.Name, out)
 	return nil
 }
 

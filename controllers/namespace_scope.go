@@ -197,7 +197,11 @@ func (r *NamespaceReconciler) find(ctx context.Context, s *scope, w *wantedPolic
 
 func (r *NamespaceReconciler) get(ctx context.Context, w *wantedPolicy) (client.Object, error) {
 	live, _ := w.api.New()
-	err := r.Reader.Get(ctx, client.ObjectKeyFromObject(w.intended), live)
+	reader := r.Reader
+	if w.api.native() {
+		reader = r.Cache
+	}
+	err := reader.Get(ctx, client.ObjectKeyFromObject(w.intended), live)
 	if apierrors.IsNotFound(err) {
 		return nil, nil //nolint:nilnil // absent is an answer, and the caller's first question
 	}

@@ -17,7 +17,7 @@ import (
 // What overtakes the others after a start. The client stands for a cache: it holds what it was given.
 func TestTriage(t *testing.T) {
 	t.Parallel()
-	backends, err := NewBackends(nil, nil)
+	backends, err := NewBackends(nil, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,8 +66,8 @@ func TestTriage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := &NamespaceReconciler{Backends: backends, Cache: fake.NewClientBuilder().WithScheme(scheme).WithReturnManagedFields().WithObjects(tc.cached...).Build()}
-			baselines := []pcinetv1alpha1.PCINetworkBaseline{{ObjectMeta: metav1.ObjectMeta{Name: "pci", Generation: 3}}}
-			if got := r.changed(t.Context(), "shop", baselines); got != tc.want {
+			b := &pcinetv1alpha1.PCINetworkBaseline{ObjectMeta: metav1.ObjectMeta{Name: "pci", Generation: 3}}
+			if got := r.changed(t.Context(), "shop", b); got != tc.want {
 				t.Errorf("changed: %v, want %v", got, tc.want)
 			}
 		})

@@ -78,6 +78,11 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 	}
 	m := metrics.New(opts.Registry)
 	applier := &apply.Applier{Client: mgr.GetClient(), Observe: observeWrites(mgr, m)}
+	plain, err := client.New(mgr.GetConfig(), client.Options{HTTPClient: mgr.GetHTTPClient(), Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper()})
+	if err != nil {
+		return err
+	}
+	natives := &apply.Applier{Client: plain, Observe: applier.Observe}
 	sources, err := newPlatformSources(mgr)
 	if err != nil {
 		return err
@@ -85,7 +90,7 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 	platform := NewPlatform(mgr.GetCache(), sources, opts.Clock, opts.Namespace)
 	store := NewStore()
 	recorder := mgr.GetEventRecorder(eventSource)
-	backends, err := NewBackends(mgr.GetCache(), platform)
+	backends, err := NewBackends(mgr.GetCache(), platform, mgr.Elected())
 	if err != nil {
 		return err
 	}
@@ -93,14 +98,14 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 		return err
 	}
 	namespaces := &NamespaceReconciler{
-		Reader: mgr.GetClient(), Cache: mgr.GetCache(), Live: mgr.GetAPIReader(), Applier: applier, Backends: backends, Platform: platform,
+		Reader: mgr.GetClient(), Cache: mgr.GetCache(), Live: mgr.GetAPIReader(), Applier: applier, Natives: natives, Backends: backends, Platform: platform,
 		Store: store, Metrics: m, Recorder: recorder, Clock: opts.Clock, Elected: mgr.Elected(),
 	}
 	if err := namespaces.SetupWithManager(mgr, opts.Workers); err != nil {
 		return err
 	}
 	guards := &GuardReconciler{
-		Reader: mgr.GetClient(), Cache: mgr.GetCache(), Applier: applier, Backends: backends, Platform: platform, Store: store, Clock: opts.Clock,
+		Reader: mgr.GetClient(), Cache: mgr.GetCache(), Applier: natives, Backends: backends, Platform: platform, Store: store, Clock: opts.Clock,
 	}
 	if err := guards.SetupWithManager(mgr); err != nil {
 		return err

@@ -77,6 +77,16 @@ func Guard(l GuardLayer, g policy.Guard) Object {
 // guardPolicy is the name of the policy that the cluster-wide object is for.
 const guardPolicy = "guard"
 
+// GuardOf returns the baseline whose cluster-wide object has a name, or "".
+func GuardOf(name string) string {
+	baseline, _ := strings.CutPrefix(name, "pcinb-")
+	baseline, found := strings.CutSuffix(baseline, "-"+guardPolicy)
+	if !found || GuardName(baseline) != name {
+		return ""
+	}
+	return baseline
+}
+
 // GuardName returns the name of the cluster-wide object of a baseline.
 func GuardName(baseline string) string { return Name(baseline, guardPolicy) }
 

@@ -35,7 +35,7 @@ func TestTheWorstStatusIsAccepted(t *testing.T) {
 			store := crowded(t, b, strings.Repeat(letter, 2000))
 			writes := 0
 			platform := controllers.NewPlatform(env.client, nil, clock.RealClock{}, strings.Repeat("o", 63))
-			backends, err := controllers.NewBackends(nil, platform) // of which only the core one can be read
+			backends, err := controllers.NewBackends(nil, platform, nil) // of which only the core one can be read
 			if err != nil {
 				t.Fatal(err)
 			}

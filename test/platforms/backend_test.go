@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -254,6 +255,30 @@ func TestAnAPIThatGoesIsReplaced(t *testing.T) { //nolint:paralleltest // the pl
 	awaitPolicies(t, namespace, b, coreKind)
 	place(t, find(t, "cilium", "CustomResourceDefinition", "ciliumnetworkpolicies.cilium.io"))
 	awaitPolicies(t, namespace, b, ciliumKind)
+
+	// What was watched once before is watched again.
+	live := listOf(ciliumKind)
+	if err := env.client.List(t.Context(), live, client.InNamespace(namespace)); err != nil || len(live.Items) != 1 {
+		t.Fatalf("%d policies, %v", len(live.Items), err)
+	}
+	deny := &live.Items[0]
+	change(t, deny, []any{map[string]any{"fromEntities": []any{"all"}}}, "spec", "ingress")
+	eventually(t, "an edited policy is right again", func() error {
+		now := like(deny)
+		if err := env.client.Get(t.Context(), client.ObjectKeyFromObject(deny), now); err != nil {
+			return err
+		}
+		if diff := cmp.Diff(deny.Object["spec"], now.Object["spec"]); diff != "" {
+			return errors.New(diff)
+		}
+		return nil
+	})
+	await(t, b, "Ready=True/AllNamespacesProtected")
+	began := time.Now()
+	awaitPolicies(t, addTenant(t, b.Name), b, ciliumKind)
+	if took := time.Since(began); took > noticed {
+		t.Errorf("a new namespace took %s", took)
+	}
 }
 
 func TestARestartInSyncWritesNoPolicyInAnyAPI(t *testing.T) { //nolint:paralleltest // the platform is everybody's
@@ -473,6 +498,7 @@ func TestTheGuardGoesWithABaselineThatAsksForIt(t *testing.T) { //nolint:paralle
 			}
 			return env.client.Get(t.Context(), key, guard)
 		})
+		await(t, b, "Ready=True/AllNamespacesProtected")
 		namespace := tenantOf(t, b)
 		if err := env.client.Delete(t.Context(), b); err != nil {
 			t.Fatal(err)

@@ -20,8 +20,8 @@ import (
 type Assessment struct {
 	// Observed says that everything that matters was read or could not be read; before, nothing is known.
 	Observed bool
-	// Complete says that nothing of it could not be read.
-	Complete bool
+	// APIsKnown says that what tells which policy APIs are served could be read.
+	APIsKnown bool
 	// Engine enforces policies; its name is empty when none was recognised. Base connects pods.
 	Engine, Base  snapshot.Component
 	Provider      Provider
@@ -142,8 +142,13 @@ func Assess(e *snapshot.Evidence) Assessment {
 	default:
 		a.nobody(v, c.base)
 	}
-	a.Complete = len(unreadable) == 0
-	a.Certain = a.Certain && a.Complete
+	a.Certain = a.Certain && len(unreadable) == 0
+	a.APIsKnown = true
+	for s, r := range e.Readings {
+		if r.Problem != "" && (s.Kind == snapshot.KindCustomResourceDefinition || s.Kind == snapshot.KindAPIService) {
+			a.APIsKnown = false
+		}
+	}
 	a.Findings = append(a.Findings, v.surroundings(&a)...)
 	slices.SortStableFunc(a.Findings, func(x, y Finding) int { return int(y.Effect - x.Effect) })
 	return a
@@ -196,9 +201,9 @@ func (a *Assessment) judge(f, base *Found) {
 			"%s is Ready on %d of %d nodes%s, where policies are stale or not enforced: kubectl get pods -n %s -o wide.",
 			f.DaemonSet, a.Coverage.Ready, a.Coverage.Total, where, f.DaemonSet.Namespace)})
 	}
-	if a.Coverage.Total+a.Coverage.Down == 0 {
+	if a.Coverage.Total == 0 {
 		a.Findings = append(a.Findings, Finding{Effect: Unsure, Reason: pcinetv1alpha1.ReasonNoNodes, Message: fmt.Sprintf(
-			"There is no node on which %s could enforce anything: kubectl get nodes.", f.Policy)})
+			"There is no Ready node on which %s could enforce anything: kubectl get nodes.", f.Policy)})
 	}
 }
 
