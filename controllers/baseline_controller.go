@@ -229,10 +229,11 @@ var announced = []string{
 // what is wrong.
 func (r *BaselineReconciler) announce(b *pcinetv1alpha1.PCINetworkBaseline, now []metav1.Condition) {
 	for _, c := range now {
+		wrong := c.Status == metav1.ConditionFalse || c.Reason == pcinetv1alpha1.ReasonNamespaceTerminating
 		old := apimeta.FindStatusCondition(b.Status.Conditions, c.Type)
 		if old == nil {
 			old = &metav1.Condition{Status: c.Status, Reason: c.Reason}
-			if c.Status == metav1.ConditionFalse {
+			if wrong {
 				old.Reason = ""
 			}
 		}
@@ -241,7 +242,7 @@ func (r *BaselineReconciler) announce(b *pcinetv1alpha1.PCINetworkBaseline, now 
 			continue
 		}
 		kind := eventNormal
-		if c.Status == metav1.ConditionFalse || c.Reason == pcinetv1alpha1.ReasonNamespaceTerminating {
+		if wrong {
 			kind = eventWarning
 		}
 		r.Recorder.Eventf(b, nil, kind, c.Reason, "Judge", "%s", strings.TrimSpace(fmt.Sprintf("%s is %s. %s", c.Type, c.Status, c.Message)))
