@@ -295,8 +295,8 @@ func (v *view) surroundings(a *Assessment) []Finding {
 		warn("%d nodes are not Ready: what their agents do is not known.", a.Coverage.Down)
 	}
 	for i := range v.DaemonSets {
-		if d := &v.DaemonSets[i]; d.Container("kube-multus") != nil || runs(d, "multus-cni") {
-			warn("%s gives pods further interfaces, which NetworkPolicies do not cover.", d)
+		if d := &v.DaemonSets[i]; d.Name == "kube-multus-ds" || d.Container("kube-multus") != nil || runs(d, "multus-cni") || runs(d, "hardened-multus-cni") {
+			warn("%s gives pods further interfaces, which policies do not cover.", d)
 		}
 	}
 	return out
