@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/pcinetwork/pci-network-baseline/internal/checks/engines"
 	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
 )
@@ -110,5 +112,38 @@ func TestFurtherInterfacesAreNamedOnAnyEngine(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+func TestAgentsAreLocated(t *testing.T) {
+	t.Parallel()
+	flannel := agent("kube-flannel", "kube-flannel-ds", "kube-flannel", "ghcr.io/flannel-io/flannel:v0.28.9")
+	router := agent("net", "kube-router", "kube-router", "docker.io/cloudnativelabs/kube-router:v2.5.0")
+	k3s := with()
+	k3s.Nodes[0].Kubelet = "v1.37.2+k3s1"
+	for name, tc := range map[string]struct {
+		evidence *snapshot.Evidence
+		want     []engines.Agent
+	}{
+		"an engine":       {with(router), []engines.Agent{{Name: "kube-router", Namespace: "net"}}},
+		"nobody enforces": {with(flannel), []engines.Agent{{Name: "Flannel", Namespace: "kube-flannel"}}},
+		"an engine over another's base": {with(flannel, agent("knp", "kube-network-policies", "kube-network-policies", "registry.k8s.io/networking/kube-network-policies:v1.1.1")), []engines.Agent{
+			{Name: "kube-network-policies", Namespace: "knp"}, {Name: "Flannel", Namespace: "kube-flannel"},
+		}},
+		"two in one namespace": {with(agent("net", "kube-flannel-ds", "kube-flannel", "flannel"), agent("net", "knp", "kube-network-policies", "kube-network-policies")), []engines.Agent{
+			{Name: "kube-network-policies", Namespace: "net"},
+		}},
+		"rivals": {with(agent("aa", "antrea-agent", "antrea-agent", "antrea/antrea-agent-ubuntu:v2"), router), []engines.Agent{
+			{Name: "Antrea", Namespace: "aa"}, {Name: "kube-router", Namespace: "net"},
+		}},
+		"no agent of its own": {k3s, nil},
+		"nothing known":       {with(), nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if diff := cmp.Diff(tc.want, engines.Assess(tc.evidence).Agents); diff != "" {
+				t.Errorf("agents (-want +got):\n%s", diff)
+			}
+		})
 	}
 }
