@@ -193,3 +193,35 @@ func TestAServerThatSettlesIsNotTakenForARefusal(t *testing.T) { //nolint:parall
 	soon(t, b, "a server that has settled", "Ready=True/AllNamespacesProtected", "Stalled", "Reconciling")
 	awaitPolicies(t, tenantOf(t, b), b, calicoKind)
 }
+
+// After a restart during an outage nothing shows what protects in the API that does not answer: the core one protects until it
+// does, and nothing of the other is lost.
+func TestARestartWhileAServerIsDown(t *testing.T) { //nolint:paralleltest // the platform is everybody's
+	aggregate(t)
+	stop := launch(t)
+	b := protect(t)
+	await(t, b, "Ready=True/AllNamespacesProtected", "PolicyEngineSupported=True/PolicyEngineEnforces")
+	kept := tenantOf(t, b)
+	awaitPolicies(t, kept, b, calicoKind)
+	recorded := recordDenies(t, kept, stored("NetworkPolicy"))
+	stop()
+	env.extension.turn(t, down)
+	launch(t)
+	fresh := addTenant(t, b.Name)
+	eventually(t, "the core API protects "+fresh, func() error {
+		if got := policies(t, fresh, coreKind); len(got) != 1 {
+			return fmt.Errorf("policies %v", got)
+		}
+		return nil
+	})
+	env.extension.turn(t, serving)
+	for _, namespace := range []string{kept, fresh} {
+		awaitPolicies(t, namespace, b, calicoKind)
+	}
+	await(t, b, "Ready=True/AllNamespacesProtected", "Stalled", "Reconciling")
+	recorded.mu.Lock()
+	defer recorded.mu.Unlock()
+	if len(recorded.events) != 1 {
+		t.Errorf("the deny that nobody had touched was written: %v", recorded.events)
+	}
+}

@@ -192,7 +192,7 @@ func pass(w http.ResponseWriter, body io.Reader) error {
 			return err
 		}
 		var document map[string]any
-		if err := decoder.Decode(&document); err == io.EOF { //nolint:errorlint // the decoder returns it bare
+		if err := decoder.Decode(&document); err == io.EOF {
 			return nil
 		} else if err != nil {
 			return fmt.Errorf("the answer is no JSON: %w", err)
@@ -224,7 +224,10 @@ func withoutGeneration(document map[string]any) {
 func answer(w http.ResponseWriter, code int, reason metav1.StatusReason, message string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	_ = json.NewEncoder(w).Encode(metav1.Status{ // to a client that may be gone
+	err := json.NewEncoder(w).Encode(metav1.Status{
 		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure, Code: int32(code), Reason: reason, Message: message,
 	})
+	if err != nil {
+		panic(http.ErrAbortHandler) // the client is gone
+	}
 }
