@@ -4,6 +4,9 @@
 package controllers
 
 import (
+	"fmt"
+	"slices"
+
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/internal/checks/engines"
 	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
@@ -41,8 +44,30 @@ func (s *baselineScope) platform() *pcinetv1alpha1.PlatformStatus {
 		Encapsulation: pcinetv1alpha1.Encapsulation(a.Encapsulation),
 		Nodes:         pcinetv1alpha1.PlatformNodes{Ready: new(int32(a.Coverage.Ready)), Total: new(int32(a.Coverage.Total))},
 		Signals:       clipped(signals(a), maxSignal),
-		Warnings:      clipped(a.Warnings(engines.Backend(s.backend.api.Name())), maxWarning),
+		Warnings:      clipped(append(s.exposed(), a.Warnings(engines.Backend(s.backend.api.Name()))...), maxWarning),
 	}
+}
+
+// exposed warns of namespaces with an agent that the baseline covers: what runs there beside the agent is denied, too. They are
+// not left out by themselves: whoever may create a DaemonSet that looks like an agent could take his namespace out of scope.
+func (s *baselineScope) exposed() []string {
+	scope := &s.baseline.Spec.Namespaces
+	covers := "covers"
+	if scope.Selector != nil {
+		covers = "may cover"
+	}
+	var out []string
+	for _, a := range s.engine.Agents {
+		name := pcinetv1alpha1.NamespaceName(a.Namespace)
+		system := scope.System != pcinetv1alpha1.SystemNamespacesInclude && slices.Contains(s.cluster.SystemNamespaces, a.Namespace)
+		exempt := slices.ContainsFunc(s.baseline.Spec.Exemptions, func(e pcinetv1alpha1.Exemption) bool {
+			return slices.Contains(e.Namespaces, name) && e.ExpiresAt.After(s.now)
+		})
+		if !system && !exempt && !slices.Contains(scope.Exclude, name) {
+			out = append(out, fmt.Sprintf("%s runs in namespace %s, which this baseline %s: add it to spec.namespaces.exclude.", a.Name, a.Namespace, covers))
+		}
+	}
+	return out
 }
 
 // signals are those of the engine, then those of the plugin below it.

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -118,6 +119,71 @@ func TestTheLastStatusStandsUntilThePlatformWasLookedAt(t *testing.T) {
 			s.tally.Behind, s.baseline.Status.ObservedGeneration = tc.behind, tc.seen
 			if after := (&BaselineReconciler{}).hold(s); (after > 0) != tc.held {
 				t.Errorf("held for %s, want held %t", after, tc.held)
+			}
+		})
+	}
+}
+
+// Who denies the namespace of an agent cuts off what runs beside it. It is named, and stays in scope: a look-alike must not get
+// out of it.
+func TestAnAgentsNamespaceThatIsCoveredIsNamed(t *testing.T) {
+	t.Parallel()
+	spec := func(change func(*pcinetv1alpha1.PCINetworkBaselineSpec)) func(*baselineScope) {
+		return func(s *baselineScope) { change(&s.baseline.Spec) }
+	}
+	exemptUntil := func(end time.Duration) func(*baselineScope) {
+		return func(s *baselineScope) {
+			s.baseline.Spec.Exemptions = []pcinetv1alpha1.Exemption{{
+				Namespaces: []pcinetv1alpha1.NamespaceName{"networking"}, ExpiresAt: metav1.NewTime(s.now.Add(end)),
+			}}
+		}
+	}
+	const covers = "Cilium runs in namespace networking, which this baseline covers: add it to spec.namespaces.exclude."
+	cases := map[string]struct {
+		namespace string
+		change    func(*baselineScope)
+		want      string
+	}{
+		"a system namespace":     {namespace: "kube-system"},
+		"a namespace of its own": {namespace: "networking", want: covers},
+		"excluded by name": {namespace: "networking", change: spec(func(s *pcinetv1alpha1.PCINetworkBaselineSpec) {
+			s.Namespaces.Exclude = []pcinetv1alpha1.NamespaceName{"networking"}
+		})},
+		"another one excluded by name": {namespace: "networking", want: covers, change: spec(func(s *pcinetv1alpha1.PCINetworkBaselineSpec) {
+			s.Namespaces.Exclude = []pcinetv1alpha1.NamespaceName{"other"}
+		})},
+		"exempt":           {namespace: "networking", change: exemptUntil(time.Second)},
+		"exempt until now": {namespace: "networking", want: covers, change: exemptUntil(0)},
+		"where labels decide": {
+			namespace: "networking", change: spec(func(s *pcinetv1alpha1.PCINetworkBaselineSpec) {
+				s.Namespaces.Selector = &pcinetv1alpha1.LabelSelector{}
+			}),
+			want: "Cilium runs in namespace networking, which this baseline may cover: add it to spec.namespaces.exclude.",
+		},
+		"a system namespace, where those are covered": {
+			namespace: "kube-system", change: spec(func(s *pcinetv1alpha1.PCINetworkBaselineSpec) {
+				s.Namespaces.System = pcinetv1alpha1.SystemNamespacesInclude
+			}),
+			want: "Cilium runs in namespace kube-system, which this baseline covers: add it to spec.namespaces.exclude.",
+		},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := scopeWith(engines.Assessment{
+				Observed: true, Agents: []engines.Agent{{Name: "Cilium", Namespace: tc.namespace}},
+				Findings: []engines.Finding{{Effect: engines.Weakens, Message: "m"}},
+			})
+			s.cluster.SystemNamespaces = []string{"kube-system"}
+			if tc.change != nil {
+				tc.change(s)
+			}
+			want := []string{"m"}
+			if tc.want != "" {
+				want = []string{tc.want, "m"}
+			}
+			if diff := cmp.Diff(want, s.status().Platform.Warnings); diff != "" {
+				t.Errorf("warnings (-want +got):\n%s", diff)
 			}
 		})
 	}

@@ -14,10 +14,11 @@ import (
 )
 
 // refusal returns the reason when the API server understood a write and will not have it: trying again soon is of no use,
-// and somebody has to change something. It returns "" for everything else: a stale view, an outage, a timeout.
+// and somebody has to change something. It returns "" for everything else: a stale view, an outage, a timeout, a server that
+// has just started.
 func refusal(err error) string {
 	switch {
-	case err == nil || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+	case err == nil || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) || settling(err):
 		return ""
 	case apierrors.IsForbidden(err):
 		// The quota plugin, RBAC and admission all answer 403; only their words differ
@@ -33,6 +34,19 @@ func refusal(err error) string {
 		return pcinetv1alpha1.ReasonAdmissionRefused
 	}
 	return ""
+}
+
+// settling says whether an API server refused because it is still learning of its admission policies, which takes seconds after
+// its start or after a new kind. It answers Forbidden or Invalid then, and its words alone tell: "failed to configure policy:
+// failed to find resource referenced by paramKind" (k8s.io/apiserver pkg/admission/plugin/policy/generic/policy_source.go) and
+// "not yet ready to handle request" (.../generic/plugin.go and .../webhook/generic/webhook.go). A parameter whose kind never
+// comes stays WriteFailed, with the policy's name in the message.
+func settling(err error) bool {
+	if !apierrors.IsForbidden(err) && !apierrors.IsInvalid(err) {
+		return false
+	}
+	text := err.Error()
+	return strings.Contains(text, "failed to find resource referenced by paramKind") || strings.HasSuffix(text, "not yet ready to handle request")
 }
 
 // errStale stands for a write that failed because what we had read was no longer true.

@@ -25,7 +25,7 @@ var (
 	}
 	keptEnv = []string{ // prefixes
 		"FELIX_", "CALICO_", "CILIUM_", "CLUSTER_TYPE", "DATASTORE_TYPE", "NETWORK_POLICY_ENFORCING_MODE", "ENABLE_V4_EGRESS",
-		"ENABLE_V6_EGRESS", "EXPECT_NPC",
+		"ENABLE_BANDWIDTH_PLUGIN", "EXPECT_NPC",
 	}
 	keptFlags = []string{
 		"enable-network-policy", "run-firewall", "enable-overlay", "network-policy", "fail-open", "strict-mode",

@@ -9,13 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
 
@@ -26,17 +22,6 @@ import (
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
-
-// startExtension starts what answers for an aggregated API: enough of it to be Available.
-func startExtension() (stop func(), err error) {
-	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }))
-	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
-	if err != nil {
-		return nil, err
-	}
-	env.extensionPort, err = strconv.ParseInt(port, 10, 32)
-	return server.Close, err
-}
 
 // manifests reads the objects of a fixture.
 func manifests(t *testing.T, name string) []*unstructured.Unstructured {
@@ -80,12 +65,12 @@ func place(t *testing.T, object *unstructured.Unstructured) {
 		}
 	}
 	if object.GetKind() == "APIService" {
-		if err := unstructured.SetNestedField(object.Object, env.extensionPort, "spec", "service", "port"); err != nil {
+		if err := unstructured.SetNestedField(object.Object, env.extension.port, "spec", "service", "port"); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if object.GetKind() == "Service" { // an ExternalName: the port of the name behind it
-		port := []any{map[string]any{"port": env.extensionPort, "protocol": "TCP"}}
+		port := []any{map[string]any{"port": env.extension.port, "protocol": "TCP"}}
 		if err := unstructured.SetNestedSlice(object.Object, port, "spec", "ports"); err != nil {
 			t.Fatal(err)
 		}

@@ -44,8 +44,8 @@ var env struct {
 	dir     string
 	cluster *cluster.Cluster
 	client  client.WithWatch
-	// extensionPort is where the extension API server of fixtures listens.
-	extensionPort int64
+	// extension is what answers for an aggregated API.
+	extension *extension
 }
 
 func TestMain(m *testing.M) {
@@ -71,14 +71,14 @@ func run(m *testing.M) (code int, err error) {
 	logger := logr.FromSlogHandler(slog.NewTextHandler(log, nil))
 	ctrl.SetLogger(logger)
 	klog.SetLogger(logger)
-	stop, err := startExtension()
-	if err != nil {
-		return 0, err
-	}
-	defer stop()
 	if err := setUp(); err != nil {
 		return 0, fmt.Errorf("%w (logs: %s)", err, env.dir)
 	}
+	stop, err := startExtension()
+	if err != nil {
+		return 0, errors.Join(err, env.cluster.Stop())
+	}
+	defer stop()
 	code = m.Run()
 	if err := env.cluster.Stop(); err != nil {
 		return code, err

@@ -23,7 +23,9 @@ type Assessment struct {
 	// APIsKnown says that what tells which policy APIs are served could be read.
 	APIsKnown bool
 	// Engine enforces policies; its name is empty when none was recognised. Base connects pods.
-	Engine, Base  snapshot.Component
+	Engine, Base snapshot.Component
+	// Agents are those of the engine and of the base, and of all rivals, where they have one of their own.
+	Agents        []Agent
 	Provider      Provider
 	Encapsulation snapshot.Encapsulation
 	Coverage      snapshot.Coverage
@@ -36,6 +38,9 @@ type Assessment struct {
 	// Findings are sorted: what disables first.
 	Findings []Finding
 }
+
+// Agent is what runs on nodes for an engine or a base, and in which namespace.
+type Agent struct{ Name, Namespace string }
 
 // Steady returns the assessment without what changes node by node while an agent is rolled out.
 func (a Assessment) Steady() Assessment {
@@ -99,6 +104,21 @@ func choose(all []*Found) choice {
 	return c
 }
 
+// agents are those of what was chosen, each namespace once.
+func (c *choice) agents() []Agent {
+	var out []Agent
+	for _, f := range append([]*Found{c.engine, c.base}, c.rivals...) {
+		if f == nil || f.DaemonSet == nil {
+			continue
+		}
+		a := Agent{cmp.Or(f.Policy, f.Base), f.DaemonSet.Namespace}
+		if !slices.ContainsFunc(out, func(known Agent) bool { return known.Namespace == a.Namespace }) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
 func (f *Found) switchedOff() bool {
 	return slices.ContainsFunc(f.findings(), func(x Finding) bool { return x.Effect == Disables && x.Backend == "" })
 }
@@ -134,6 +154,7 @@ func Assess(e *snapshot.Evidence) Assessment {
 	unreadable := v.unreadable()
 	a.Findings = append(a.Findings, unreadable...)
 	c := choose(find(v))
+	a.Agents = c.agents()
 	switch {
 	case c.engine != nil:
 		a.judge(c.engine, c.base)
@@ -300,8 +321,8 @@ func (v *view) surroundings(a *Assessment) []Finding {
 		warn("%d nodes are not Ready: what their agents do is not known.", a.Coverage.Down)
 	}
 	for i := range v.DaemonSets {
-		if d := &v.DaemonSets[i]; d.Container("kube-multus") != nil || runs(d, "multus-cni") {
-			warn("%s gives pods further interfaces, which NetworkPolicies do not cover.", d)
+		if d := &v.DaemonSets[i]; d.Name == "kube-multus-ds" || d.Container("kube-multus") != nil || runs(d, "multus-cni") || runs(d, "hardened-multus-cni") {
+			warn("%s gives pods further interfaces, which policies do not cover.", d)
 		}
 	}
 	return out

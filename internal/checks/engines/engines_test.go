@@ -189,7 +189,10 @@ func TestCoverage(t *testing.T) {
 	pod := func(node, ready string) snapshot.Object {
 		return snapshot.Object{Kind: snapshot.KindPod, Namespace: "kube-system", Name: "cilium-" + node, Data: map[string]string{"node": node, "ready": ready}}
 	}
-	fargate := snapshot.Node{Name: "f", Ready: true, Labels: map[string]string{"eks.amazonaws.com/compute-type": "fargate"}}
+	labelled := func(name, label, value string) snapshot.Node {
+		return snapshot.Node{Name: name, Ready: true, Labels: map[string]string{label: value}}
+	}
+	fargate := labelled("f", "eks.amazonaws.com/compute-type", "fargate")
 	down := snapshot.Node{Name: "d"}
 	cases := map[string]struct {
 		more           []snapshot.Node
@@ -210,6 +213,12 @@ func TestCoverage(t *testing.T) {
 		},
 		"a node without agents by its kind": {
 			more: []snapshot.Node{fargate}, desired: 2, ready: 2, want: snapshot.Coverage{Ready: 2, Total: 2, Excluded: map[string]int{"Fargate": 1}},
+		},
+		"nodes without agents, by their kinds": {
+			more: []snapshot.Node{
+				labelled("w", "kubernetes.io/os", "windows"), labelled("h", "eks.amazonaws.com/compute-type", "hybrid"), labelled("v", "type", "virtual-kubelet"),
+			},
+			desired: 2, ready: 2, want: snapshot.Coverage{Ready: 2, Total: 2, Excluded: map[string]int{"Windows": 1, "EKS hybrid": 1, "virtual-kubelet": 1}},
 		},
 		"a node that is down counts apart": {
 			more: []snapshot.Node{down}, desired: 3, ready: 2, pods: new(read(pod("a", "true"), pod("b", "true"), pod("d", "false"))), asksForPods: true,

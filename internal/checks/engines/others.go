@@ -112,15 +112,14 @@ func vpcStandard(f *Found) []Finding {
 	return []Finding{{Message: fmt.Sprintf("%s enforces in standard mode: a new pod is open until its policies are applied. Set env NETWORK_POLICY_ENFORCING_MODE to strict.", f.DaemonSet)}}
 }
 
-func vpcDualStack(f *Found) []Finding {
-	for _, c := range f.DaemonSet.Containers {
-		for _, name := range []string{"ENABLE_V4_EGRESS", "ENABLE_V6_EGRESS"} {
-			if c.Env[name] == "true" && name == "ENABLE_V4_EGRESS" {
-				return []Finding{{Message: fmt.Sprintf("%s sets env %s: pods have a second interface, which policies do not cover.", f.DaemonSet, name)}}
-			}
+// vpcSwitch looks for a variable that is set to true, in any container.
+func vpcSwitch(name, means string) func(*Found) []Finding {
+	return func(f *Found) []Finding {
+		if !slices.ContainsFunc(f.DaemonSet.Containers, func(c snapshot.Container) bool { return c.Env[name] == "true" }) {
+			return nil
 		}
+		return []Finding{{Message: fmt.Sprintf("%s sets env %s: %s", f.DaemonSet, name, means)}}
 	}
-	return nil
 }
 
 // eksOpen: nodes of EKS Auto Mode start pods open, unless their class says otherwise.

@@ -34,14 +34,20 @@ var knpSettings = []Setting{
 	},
 }
 
+var azureNPMSettings = []Setting{{
+	Object: "azure-npm", Key: "(always)", Means: "windows without rules when its pod restarts; at most 250 nodes", Effect: Weakens, Check: azureNPMLarge,
+}}
+
 var cloudRows = []Engine{
+	{
+		Installed: "AKS with Azure NPM Lite", Policy: engineAzureNPM, Base: baseAzure, Encapsulation: azureEncapsulation,
+		Marks:      Marks{Container: "azure-npm-lite", Name: "azure-npm-lite", Label: "k8s-app=azure-npm-lite", Images: []string{"containernetworking/azure-npm-lite", "azure-npm-lite"}},
+		Capability: coreCapability, Settings: azureNPMSettings,
+	},
 	{
 		Installed: "AKS with Azure NPM", Policy: engineAzureNPM, Base: baseAzure, Encapsulation: azureEncapsulation,
 		Marks:      Marks{Container: "azure-npm", Name: "azure-npm", Label: "k8s-app=azure-npm", Images: []string{"containernetworking/azure-npm", "azure-npm"}},
-		Capability: coreCapability,
-		Settings: []Setting{{
-			Object: "azure-npm", Key: "(always)", Means: "windows without rules when its pod restarts; at most 250 nodes", Effect: Weakens, Check: azureNPMLarge,
-		}},
+		Capability: coreCapability, Settings: azureNPMSettings,
 	},
 	{
 		Installed: "Amazon VPC CNI with its policy agent", Policy: engineVPC, Base: baseVPC, Encapsulation: always(snapshot.Direct),
@@ -62,7 +68,14 @@ var cloudRows = []Engine{
 				Reason: pcinetv1alpha1.ReasonVPCCNIControllerAbsent, Effect: Unsure, Check: vpcControllerAbsent,
 			},
 			{Object: "DaemonSet aws-node", Key: "NETWORK_POLICY_ENFORCING_MODE", Means: "standard, the default: new pods start open", Effect: Weakens, Check: vpcStandard},
-			{Object: "DaemonSet aws-node", Key: "ENABLE_V4_EGRESS", Means: "true gives pods a second interface, without policies", Effect: Weakens, Check: vpcDualStack},
+			{
+				Object: "DaemonSet aws-node", Key: "ENABLE_V4_EGRESS", Means: "true gives pods a second interface, without policies", Effect: Weakens,
+				Check: vpcSwitch("ENABLE_V4_EGRESS", "pods have a second interface, which policies do not cover."),
+			},
+			{
+				Object: "DaemonSet aws-node", Key: "ENABLE_BANDWIDTH_PLUGIN", Means: "true chains a plugin that collides with the policy agent", Effect: Weakens,
+				Check: vpcSwitch("ENABLE_BANDWIDTH_PLUGIN", "it collides with the policy agent, and policies may not be enforced. Set it to false."),
+			},
 		},
 	},
 	{
