@@ -23,7 +23,7 @@ const (
 	reviewPeriod = 180 * 24 * time.Hour
 	// maxOffenders and maxOffenderMessage keep a status below 16 KiB whatever the size of the cluster.
 	maxOffenders       = 20
-	maxOffenderMessage = 160
+	maxOffenderMessage = 128
 )
 
 // baselineScope is one baseline on its way through one reconcile. All fields are set by Reconcile.
@@ -35,8 +35,11 @@ type baselineScope struct {
 	guard    pcinetv1alpha1.Guard
 	// guardKnown: guard was looked at by this process.
 	guardKnown bool
-	tally      Tally
-	now        time.Time
+	admission  pcinetv1alpha1.AdmissionStatus
+	// admissionKnown: admission was looked at by this process.
+	admissionKnown bool
+	tally          Tally
+	now            time.Time
 }
 
 // notAssessed lists the requirements that this version cannot judge, with what a person can do about it.
@@ -64,6 +67,7 @@ func (s *baselineScope) status() pcinetv1alpha1.PCINetworkBaselineStatus {
 		Backend:            pcinetv1alpha1.Backend(s.backend.api.Name()),
 		Platform:           s.platform(),
 		Guard:              s.guard,
+		Admission:          s.admission,
 		Namespaces: &pcinetv1alpha1.NamespaceCounts{
 			Selected:  n(s.selected()),
 			Protected: n(s.count(pcinetv1alpha1.CoverageProtected)),
@@ -152,9 +156,16 @@ func (s *baselineScope) setReady(c *status.Conditions) {
 	case s.selected() == 0:
 		ready(metav1.ConditionFalse, pcinetv1alpha1.ReasonNoNamespaceSelected,
 			fmt.Sprintf("Baseline %s covers no namespace. Check spec.namespaces and spec.exemptions: kubectl get namespaces --show-labels.", s.baseline.Name))
+	case broken(s.admission):
+		ready(metav1.ConditionFalse, pcinetv1alpha1.ReasonBreakGlass, fmt.Sprintf(
+			"Everybody may change the policies of baseline %s, and nothing of it is repaired, until status.admission.breakGlass.until: %s. End it: kubectl annotate pcinb %s %s-.",
+			s.baseline.Name, s.admission.BreakGlass.Reason, s.baseline.Name, pcinetv1alpha1.AnnotationBreakGlass))
 	case reason != "":
 		progress = message
 		ready(metav1.ConditionFalse, reason, message)
+	case s.admission.State == pcinetv1alpha1.PolicyMissing:
+		progress = s.admission.Message + " Check kubectl get validatingadmissionpolicies,validatingadmissionpolicybindings -l app.kubernetes.io/managed-by=pci-network-baseline, and the operator's ClusterRole."
+		ready(metav1.ConditionFalse, pcinetv1alpha1.ReasonAdmissionNotInPlace, progress)
 	case hindered != "":
 		if lasting && stalled == "" {
 			stalled, stalledMessage = hindered, hindrance

@@ -35,6 +35,8 @@ const eventSource = "pci-network-baseline"
 type Options struct {
 	// Namespace is the operator's own.
 	Namespace string
+	// ServiceAccount is the name of the operator's account in Namespace; empty for pci-network-baseline.
+	ServiceAccount string
 	// Workers is how many namespaces are worked on at a time.
 	Workers int
 	// Registry takes the metrics; nil for controller-runtime's.
@@ -110,9 +112,16 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 	if err := guards.SetupWithManager(mgr); err != nil {
 		return err
 	}
+	admissions := &AdmissionReconciler{
+		Reader: mgr.GetClient(), Live: mgr.GetAPIReader(), Applier: applier, Platform: platform, Store: store, Clock: opts.Clock,
+		Operator: "system:serviceaccount:" + opts.Namespace + ":" + or(opts.ServiceAccount, eventSource),
+	}
+	if err := admissions.SetupWithManager(mgr); err != nil {
+		return err
+	}
 	baselines := &BaselineReconciler{
 		Reader: mgr.GetClient(), Cache: mgr.GetCache(), Applier: applier, Platform: platform, Store: store, Metrics: m,
-		Recorder: recorder, Clock: opts.Clock, Backends: backends, Guards: guards,
+		Recorder: recorder, Clock: opts.Clock, Backends: backends, Guards: guards, Admissions: admissions,
 	}
 	return baselines.SetupWithManager(mgr)
 }
