@@ -134,8 +134,17 @@ func unprotected(o Offender) bool {
 	return o.State == pcinetv1alpha1.CoverageFailing || o.State == pcinetv1alpha1.CoveragePending
 }
 
+// foremost says what is not as it should be: a break-glass, which explains the rest, or the worst namespace.
+func (s *baselineScope) foremost() (reason, message string) {
+	if broken(s.admission) {
+		return pcinetv1alpha1.ReasonBreakGlass, fmt.Sprintf("Everybody may change the policies of baseline %s, and they are not repaired: %s. End it: kubectl annotate pcinb %s %s-.",
+			s.baseline.Name, s.admission.BreakGlass.Reason, s.baseline.Name, pcinetv1alpha1.AnnotationBreakGlass)
+	}
+	return s.worst(func(o Offender) bool { return unprotected(o) || o.State == pcinetv1alpha1.CoverageContested })
+}
+
 func (s *baselineScope) setReady(c *status.Conditions) {
-	reason, message := s.worst(func(o Offender) bool { return unprotected(o) || o.State == pcinetv1alpha1.CoverageContested })
+	reason, message := s.foremost()
 	stalled, stalledMessage := s.worst(func(o Offender) bool { return o.Stalled })
 	hindered, hindrance, lasting := s.hindrance()
 	progress := ""
@@ -156,16 +165,9 @@ func (s *baselineScope) setReady(c *status.Conditions) {
 	case s.selected() == 0:
 		ready(metav1.ConditionFalse, pcinetv1alpha1.ReasonNoNamespaceSelected,
 			fmt.Sprintf("Baseline %s covers no namespace. Check spec.namespaces and spec.exemptions: kubectl get namespaces --show-labels.", s.baseline.Name))
-	case broken(s.admission):
-		ready(metav1.ConditionFalse, pcinetv1alpha1.ReasonBreakGlass, fmt.Sprintf(
-			"Everybody may change the policies of baseline %s, and nothing of it is repaired, until status.admission.breakGlass.until: %s. End it: kubectl annotate pcinb %s %s-.",
-			s.baseline.Name, s.admission.BreakGlass.Reason, s.baseline.Name, pcinetv1alpha1.AnnotationBreakGlass))
 	case reason != "":
 		progress = message
 		ready(metav1.ConditionFalse, reason, message)
-	case s.admission.State == pcinetv1alpha1.PolicyMissing:
-		progress = s.admission.Message + " Check kubectl get validatingadmissionpolicies,validatingadmissionpolicybindings -l app.kubernetes.io/managed-by=pci-network-baseline, and the operator's ClusterRole."
-		ready(metav1.ConditionFalse, pcinetv1alpha1.ReasonAdmissionNotInPlace, progress)
 	case hindered != "":
 		if lasting && stalled == "" {
 			stalled, stalledMessage = hindered, hindrance
@@ -185,9 +187,12 @@ func (s *baselineScope) setReady(c *status.Conditions) {
 	}
 }
 
-// hindrance says why policies that are in place are not enforced, or not those that were asked for; lasting when only a human
+// hindrance says why policies that are in place are not guarded or enforced, or not those that were asked for; lasting when only a human
 // can change that.
 func (s *baselineScope) hindrance() (reason, message string, lasting bool) {
+	if s.admission.State == pcinetv1alpha1.PolicyMissing {
+		return pcinetv1alpha1.ReasonAdmissionNotInPlace, s.admission.Message + ". Restore the operator's ClusterRole: kubectl apply --server-side -k config/rbac.", false
+	}
 	if s.backend.reason != "" {
 		return s.backend.reason, s.backend.message, true
 	}

@@ -28,6 +28,9 @@ import (
 	"github.com/pcinetwork/pci-network-baseline/internal/render/cluster"
 )
 
+// serviceAccount is the name of the operator's account, in its own namespace (config/rbac).
+const serviceAccount = "pci-network-baseline"
+
 // eventSource is the operator's name in events.
 const eventSource = "pci-network-baseline"
 
@@ -35,8 +38,6 @@ const eventSource = "pci-network-baseline"
 type Options struct {
 	// Namespace is the operator's own.
 	Namespace string
-	// ServiceAccount is the name of the operator's account in Namespace; empty for pci-network-baseline.
-	ServiceAccount string
 	// Workers is how many namespaces are worked on at a time.
 	Workers int
 	// Registry takes the metrics; nil for controller-runtime's.
@@ -114,7 +115,7 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 	}
 	admissions := &AdmissionReconciler{
 		Reader: mgr.GetClient(), Live: mgr.GetAPIReader(), Applier: applier, Platform: platform, Store: store, Clock: opts.Clock,
-		Operator: "system:serviceaccount:" + opts.Namespace + ":" + or(opts.ServiceAccount, eventSource),
+		Operator: "system:serviceaccount:" + opts.Namespace + ":" + serviceAccount,
 	}
 	if err := admissions.SetupWithManager(mgr); err != nil {
 		return err
