@@ -10,7 +10,6 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/internal/plan"
@@ -45,7 +44,7 @@ func TestTheGateIsForWhatThePlanCovers(t *testing.T) {
 		for _, name := range append([]string{"n-0", "n-1", "n-2", "n-3"}, system...) {
 			ns := namespace(name, fmt.Sprintf("%s=%s", pickOne(r, "app", "tier"), pickOne(r, "a", "b")))
 			want := compiled.For(ns, c, now).Verdict == plan.InScope && !slices.Contains(system, name)
-			if got := selector.Matches(labels.Set(ns.Labels)); got != want {
+			if got := selector.Matches(ns.Labels); got != want {
 				t.Fatalf("seed %d: namespace %s %v is gated: %t, want %t; selector %v", seed, name, ns.Labels, got, want, selector)
 			}
 			if covered++; want {
