@@ -31,7 +31,7 @@ import (
 
 // maxAdmissionMessage and maxBreakGlassReason are admission's part of keeping a status below 16 KiB.
 const (
-	maxAdmissionMessage = 200
+	maxAdmissionMessage = 160
 	maxBreakGlassReason = 100
 )
 
