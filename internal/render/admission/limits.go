@@ -55,6 +55,9 @@ func limits() []admissionregistrationv1.Validation {
 		written(clusterKinds, "variables.guards", "The operator's cluster-wide policies have the name of the guard of the baseline that they are labelled with."),
 		written(plainKinds, "variables.allows || "+all(`object.spec.?ingress.orValue([]).size() == 0`, `object.spec.?egress.orValue([]).size() == 0`),
 			"The operator's denies have no rule."),
+		written(namespacedKinds, `variables.allows || object.spec.?podSelector.orValue({}).size() == 0 &&
+object.spec.?selector.orValue("all()") == "all()" && object.spec.?endpointSelector.orValue({}).size() == 0`,
+			"The operator's denies select every pod."),
 		written(`["networking.k8s.io/networkpolicies"]`, all(
 			`object.spec.?ingress.orValue([]).all(r, r.?from.orValue([]).size() > 0 && `+corePorts+")",
 			`object.spec.?egress.orValue([]).all(r, r.?to.orValue([]).size() > 0 && `+corePorts+")",
@@ -65,6 +68,7 @@ func limits() []admissionregistrationv1.Validation {
 		), "The operator's rules allow, and name their peers, protocol and ports."),
 		written(ciliumKinds, all(
 			`!has(object.specs) && object.spec.all(k, k in ["endpointSelector", "ingress", "egress"])`,
+			`object.spec.?ingress.orValue([]).size() + object.spec.?egress.orValue([]).size() > 0`, // or it says nothing
 			`object.spec.?ingress.orValue([]).all(r, `+ciliumRule("from")+")",
 			`object.spec.?egress.orValue([]).all(r, `+ciliumRule("to")+")",
 		), "The operator's rules name their peers and ports, and its denies allow nothing."),
