@@ -228,6 +228,7 @@ var openings = map[string]struct{ of, policy, patch, words string }{
 	"Cilium: any port of a protocol":                    {"cilium", "allow", `{"spec":{"ingress":[{"fromEndpoints":[` + pods + `],"toPorts":[{"ports":[{"port":"0","protocol":"TCP"}]}]}]}}`, peers},
 	"Cilium: any protocol":                              {"cilium", "allow", `{"spec":{"ingress":[{"fromEndpoints":[` + pods + `],"toPorts":[{"ports":[{"port":"443","protocol":"ANY"}]}]}]}}`, peers},
 	"Cilium: endpoints that need be no pods":            {"cilium", "allow", `{"spec":{"ingress":[{"fromEndpoints":[{"matchExpressions":[{"key":"app","operator":"DoesNotExist"}]}],` + toPorts + `}]}}`, peers},
+	"Cilium: endpoints of no namespace":                 {"cilium", "allow", `{"spec":{"ingress":[{"fromEndpoints":[{"matchExpressions":[{"key":"k8s:io.kubernetes.pod.namespace","operator":"DoesNotExist"}]}],` + toPorts + `}]}}`, peers},
 	"Cilium: a second rule":                             {"cilium", "allow", `{"specs":[{"endpointSelector":{},"ingress":[{"fromEntities":["all"]}]}]}`, peers},
 	"Cilium: a deny with a rule":                        {"cilium", "deny", `{"spec":{"ingress":[{"fromEndpoints":[` + pods + `],` + toPorts + `}]}}`, nothing},
 	"Cilium: a deny that is switched off":               {"cilium", "deny", `{"spec":{"enableDefaultDeny":{"ingress":false,"egress":false}}}`, nothing},

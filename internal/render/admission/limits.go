@@ -106,7 +106,7 @@ func calicoRule(peer, other string) string {
 }
 
 // ciliumRule says that a rule is empty, which denies, or has peers and ports. Endpoints must be pods: a selector that does not ask
-// for a namespace may match the world.
+// for a namespace, or asks for another one, may match the world.
 func ciliumRule(side string) string {
 	const namespace = `"k8s:io.kubernetes.pod.namespace"`
 	return "r.size() == 0 || variables.allows && " + all(
@@ -115,6 +115,6 @@ func ciliumRule(side string) string {
 		`r.toPorts.all(t, t.size() == 1 && t.?ports.orValue([]).size() > 0 && t.ports.all(p, has(p.protocol) && p.protocol != "ANY" && p.?port.orValue("0") != "0"))`,
 		`(r.?`+side+`Endpoints.orValue([]).size() + r.?`+side+`CIDRSet.orValue([]).size() + r.?`+side+`Entities.orValue([]).size()) > 0`,
 		`r.?`+side+`Entities.orValue([]).all(e, e in ["kube-apiserver", "host"])`,
-		`r.?`+side+`Endpoints.orValue([]).all(e, `+namespace+` in e.?matchLabels.orValue({}) || e.?matchExpressions.orValue([]).exists(x, x.key == `+namespace+`))`,
+		`r.?`+side+`Endpoints.orValue([]).all(e, `+namespace+` in e.?matchLabels.orValue({}) || e.?matchExpressions.orValue([]).exists(x, x.key == `+namespace+` && x.operator in ["In", "Exists"]))`,
 	)
 }
