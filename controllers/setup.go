@@ -114,7 +114,7 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 		return err
 	}
 	admissions := &AdmissionReconciler{
-		Reader: mgr.GetClient(), Live: mgr.GetAPIReader(), Applier: applier, Platform: platform, Store: store, Clock: opts.Clock,
+		Reader: mgr.GetClient(), Live: mgr.GetAPIReader(), Cache: mgr.GetCache(), Applier: applier, Platform: platform, Store: store, Clock: opts.Clock,
 		Operator: "system:serviceaccount:" + opts.Namespace + ":" + serviceAccount,
 	}
 	if err := admissions.SetupWithManager(mgr); err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -181,13 +183,13 @@ func dropKind(t *testing.T, plural string) (restore func()) {
 			{"apply", "--server-side", "-k", filepath.Join(repoRoot, "config", "crd")},
 			{"wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"},
 		} {
-			if _, err := kubectl(contextOf(t), args...); err != nil {
+			if err := kubectl(contextOf(t), args...); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	t.Cleanup(restore)
-	if _, err := kubectl(t.Context(), "delete", "crd", plural+".pcinetwork.dev", "--timeout=30s"); err != nil {
+	if err := kubectl(t.Context(), "delete", "crd", plural+".pcinetwork.dev", "--timeout=30s"); err != nil {
 		t.Fatal(err)
 	}
 	return restore
@@ -260,5 +262,71 @@ func TestWithoutTheKindOfBaselinesDeniesStay(t *testing.T) { //nolint:parallelte
 	held(t, waiting)
 	if got := get(t, namespace, denyName(b.Name)); got.UID != uid {
 		t.Error("the deny is another one")
+	}
+}
+
+// withoutRight takes verbs for a resource out of the operator's role, and returns what gives them back.
+func withoutRight(t *testing.T, resource string, verbs ...string) (restore func()) {
+	t.Helper()
+	role := &rbacv1.ClusterRole{}
+	if err := env.client.Get(t.Context(), client.ObjectKey{Name: "pci-network-baseline-manager"}, role); err != nil {
+		t.Fatal(err)
+	}
+	before := role.DeepCopy().Rules
+	for i := range role.Rules {
+		if rule := &role.Rules[i]; slices.Contains(rule.Resources, resource) {
+			rule.Verbs = slices.DeleteFunc(rule.Verbs, func(v string) bool { return slices.Contains(verbs, v) })
+		}
+	}
+	role.Rules = slices.DeleteFunc(role.Rules, func(r rbacv1.PolicyRule) bool { return len(r.Verbs) == 0 })
+	if err := env.client.Update(t.Context(), role); err != nil {
+		t.Fatal(err)
+	}
+	restore = func() {
+		t.Helper()
+		role.Rules = before
+		if err := env.client.Update(contextOf(t), role); err != nil {
+			t.Error(err)
+		}
+	}
+	t.Cleanup(restore)
+	time.Sleep(500 * time.Millisecond) // the authorizer learns of it from a watch
+	return restore
+}
+
+func TestAMissingRightOfAdmissionIsSaidAndStopsNoDeny(t *testing.T) { //nolint:paralleltest // see above
+	const syncTimeout = 4 * time.Second
+	reading, writing := []string{"list", "watch"}, []string{"create"}
+	for what, c := range map[string]struct { //nolint:paralleltest // see above
+		resource string
+		verbs    []string
+		says     string
+	}{
+		"to read policies":   {"validatingadmissionpolicies", reading, "validatingadmissionpolicies cannot be read"},
+		"to read bindings":   {"validatingadmissionpolicybindings", reading, "validatingadmissionpolicybindings cannot be read"},
+		"to create bindings": {"validatingadmissionpolicybindings", writing, "-pod-gate cannot be written"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			alone(t)
+			restore := withoutRight(t, c.resource, c.verbs...)
+			o := launch(t, operatorOptions{syncTimeout: syncTimeout})
+			b := createBaseline(t, guarded(pcinetv1alpha1.AdmissionEnforce, pcinetv1alpha1.AdmissionEnforce))
+			protected(t, b)
+			awaitBaseline(t, b, "Ready=False/AdmissionNotInPlace")
+			for _, words := range []string{c.says, "cannot " + c.verbs[0] + " resource", "config/rbac"} {
+				if got := message(b.Status.Conditions, "Ready"); !strings.Contains(got, words) {
+					t.Errorf("message %q, want %q in it", got, words)
+				}
+			}
+			time.Sleep(syncTimeout)
+			select {
+			case err := <-o.done:
+				t.Fatalf("the operator has ended: %v", err)
+			default:
+			}
+			protected(t, b)
+			restore()
+			awaitBaseline(t, b, "Ready=True/AllNamespacesProtected")
+		})
 	}
 }

@@ -42,12 +42,12 @@ func (w *warnings) HandleWarningHeaderWithContext(_ context.Context, _ int, _, t
 }
 
 // as returns a client of a user; "" for the cluster's administrator.
-func as(t *testing.T, user string, groups ...string) *warnings {
+func as(t *testing.T, user string) *warnings {
 	t.Helper()
 	w := &warnings{}
 	c := rest.CopyConfig(env.config)
 	c.WarningHandlerWithContext = w
-	c.Impersonate = rest.ImpersonationConfig{UserName: user, Groups: groups}
+	c.Impersonate = rest.ImpersonationConfig{UserName: user}
 	var err error
 	if w.Client, err = client.New(c, client.Options{Scheme: env.client.Scheme()}); err != nil {
 		t.Fatal(err)
