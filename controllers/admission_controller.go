@@ -54,9 +54,9 @@ type AdmissionReconciler struct {
 	Operator string
 
 	compiled compiledBaselines
-	results  sync.Map // a pcinetv1alpha1.AdmissionStatus for each baseline, by name
-	queue    queue    // set at the start
-	watched  sets.Set[string]
+	results  sync.Map         // a pcinetv1alpha1.AdmissionStatus for each baseline, by name
+	queue    queue            // set at the start
+	watched  sets.Set[string] // resources whose events lead to the queue
 }
 
 // The API server wants whoever writes a policy or binding with a parameter to be able to get that parameter
@@ -92,21 +92,22 @@ func (r *AdmissionReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ct
 // watch makes the policies and bindings readable, and has their events lead to a reconcile. A controller's own watch would end
 // the whole operator after two minutes without the right to list them.
 func (r *AdmissionReconciler) watch(ctx context.Context) error {
-	for resource, kind := range map[string]struct {
-		object client.Object
-		list   client.ObjectList
+	for _, kind := range []struct { // in order, so that a message stays what it is
+		resource string
+		object   client.Object
+		list     client.ObjectList
 	}{
-		"validatingadmissionpolicies":       {&admissionregistrationv1.ValidatingAdmissionPolicy{}, &admissionregistrationv1.ValidatingAdmissionPolicyList{}},
-		"validatingadmissionpolicybindings": {&admissionregistrationv1.ValidatingAdmissionPolicyBinding{}, &admissionregistrationv1.ValidatingAdmissionPolicyBindingList{}},
+		{"validatingadmissionpolicies", &admissionregistrationv1.ValidatingAdmissionPolicy{}, &admissionregistrationv1.ValidatingAdmissionPolicyList{}},
+		{"validatingadmissionpolicybindings", &admissionregistrationv1.ValidatingAdmissionPolicyBinding{}, &admissionregistrationv1.ValidatingAdmissionPolicyBindingList{}},
 	} {
 		informer, err := r.informer(ctx, kind.object)
 		if err != nil {
-			if why := r.Live.List(ctx, kind.list, client.Limit(1)); why != nil {
+			if why := r.Live.List(ctx, kind.list, client.Limit(1)); why != nil { // the cache keeps it to itself
 				err = why
 			}
-			return &unkept{resource + " cannot be read", err}
+			return &unkept{kind.resource + " cannot be read", err}
 		}
-		if r.watched.Has(resource) {
+		if r.watched.Has(kind.resource) {
 			continue
 		}
 		again := func(any) { r.queue.Add(ctrl.Request{}) }
@@ -114,7 +115,7 @@ func (r *AdmissionReconciler) watch(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		r.watched.Insert(resource)
+		r.watched.Insert(kind.resource)
 	}
 	return nil
 }
