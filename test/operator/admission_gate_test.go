@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -93,6 +94,14 @@ func TestTheGateLeavesAlone(t *testing.T) {
 		held(t, namespace)
 		changeBaseline(t, b, func(b *pcinetv1alpha1.PCINetworkBaseline) { b.Spec.Enforcement = pcinetv1alpha1.EnforcementAudit })
 		admitted(t, namespace)
+		binding := &admissionregistrationv1.ValidatingAdmissionPolicyBinding{ObjectMeta: metav1.ObjectMeta{Name: "pcinb-" + b.Name + "-pod-gate"}}
+		eventually(t, "there is no gate", func() error {
+			err := env.client.Get(t.Context(), keyOf(binding), binding)
+			if err == nil {
+				return errors.New("there is one")
+			}
+			return client.IgnoreNotFound(err)
+		})
 	})
 }
 
