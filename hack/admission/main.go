@@ -34,16 +34,17 @@ func main() {
 }
 
 func run() error {
-	out := bytes.NewBufferString(head)
+	out := bytes.NewBufferString(head) // a document of comments alone is none to the API server
 	config := admission.Config{Operator: controllers.Account(namespace), Tracking: apply.TrackingPrefixes()}
-	for _, object := range admission.Static(config) {
+	for i, object := range admission.Static(config) {
 		data, err := yaml.Marshal(object)
 		if err != nil {
 			return err
 		}
-		// A status is the API server's, and refused in a file only if it has something in it.
-		data = bytes.TrimSuffix(data, []byte("status: {}\n"))
-		fmt.Fprintf(out, "---\n%s", data)
+		if i > 0 {
+			out.WriteString("---\n")
+		}
+		out.Write(bytes.TrimSuffix(data, []byte("status: {}\n")))
 	}
 	return os.WriteFile(file, out.Bytes(), 0o644) //nolint:gosec // G306: a manifest, readable like the rest of the tree
 }

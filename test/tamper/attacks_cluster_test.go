@@ -89,12 +89,19 @@ func onAdmission() []attack {
 		},
 		{
 			name: "create a mutating admission policy that puts a rule into the deny", by: clusterWide(reported("*-late", "Ready=False/AdmissionRefused").also((*cell).heldBack)),
-			do: func(c *cell) error { return c.mutate(`ingress: [Object.spec.ingress{}]`) },
+			do: func(c *cell) error { return c.mutate(`[JSONPatch{op: "add", path: "/spec/ingress", value: [{}]}]`) },
 		},
 		{
 			name: "create one that narrows the deny's pod selector", by: clusterWide(reported("*-late", "Ready=False/AdmissionRefused").also((*cell).heldBack)),
 			do: func(c *cell) error {
-				return c.mutate(`podSelector: Object.spec.podSelector{matchLabels: {"app": "nobody"}}`)
+				return c.mutate(`[JSONPatch{op: "add", path: "/spec/podSelector/matchLabels", value: {"app": "nobody"}}]`)
+			},
+		},
+		{
+			// Mutation tried: a coverage that is not compared after it was written. Nothing told of this.
+			name: "create one that writes into coverages that the namespace is exempt", own: true, by: clusterWide(reported("", "Ready=False/AdmissionRefused")),
+			do: func(c *cell) error {
+				return c.mutateKind("pcinetwork.dev", "namespacecoverages", "true", `[JSONPatch{op: "replace", path: "/status/state", value: "Exempt"}]`)
 			},
 		},
 	}
@@ -130,20 +137,15 @@ func (c *cell) heldBack() {
 	}
 }
 
-// selected selects the late namespace by its name.
-func (c *cell) selected() string {
-	return `{"matchLabels":{"kubernetes.io/metadata.name":"` + c.late() + `"}}`
-}
-
 // policyAndBinding creates a policy of admission with its binding, waits until it is in force, and brings the late namespace into
 // the scope.
-func (c *cell) policyAndBinding(kind, spec string) error {
+func (c *cell) policyAndBinding(kind, spec, actions string) error {
 	c.Helper()
 	c.createNamespace(c.late(), "")
+	const object = `{"apiVersion":"admissionregistration.k8s.io/v1","kind":%q,"metadata":{"name":%q},"spec":%s}`
 	for _, text := range []string{
-		`{"apiVersion":"admissionregistration.k8s.io/v1","kind":"` + kind + `","metadata":{"name":"` + c.late() + `"},"spec":` + spec + `}`,
-		`{"apiVersion":"admissionregistration.k8s.io/v1","kind":"` + kind + `Binding","metadata":{"name":"` + c.late() + `"},"spec":{"policyName":"` + c.late() + `"` +
-			map[string]string{"ValidatingAdmissionPolicy": `,"validationActions":["Deny"]`}[kind] + `}}`,
+		fmt.Sprintf(object, kind, c.late(), spec),
+		fmt.Sprintf(object, kind+"Binding", c.late(), fmt.Sprintf(`{"policyName":%q%s}`, c.late(), actions)),
 	} {
 		u := &unstructured.Unstructured{}
 		if err := u.UnmarshalJSON([]byte(text)); err != nil {
@@ -154,33 +156,34 @@ func (c *cell) policyAndBinding(kind, spec string) error {
 		}
 		c.Cleanup(func() { _ = c.Delete(context.WithoutCancel(c.Context()), u) })
 	}
-	probe := &networkingv1.NetworkPolicy{ObjectMeta: named(c.late(), "pcinb-probe-default-deny")}
-	probe.Spec.PolicyTypes = []networkingv1.PolicyType{networkingv1.PolicyTypeIngress}
-	eventually(c.T, "it is in force", func(ctx context.Context) error {
-		p := probe.DeepCopy()
-		if err := c.Create(ctx, p, client.DryRunAll); err == nil && len(p.Spec.Ingress)+len(p.Spec.PodSelector.MatchLabels) == 0 {
-			return errors.New("it is not")
-		}
-		return nil
-	})
+	time.Sleep(2 * time.Second) // the API server learns of it once a second
 	c.enter(c.late())
 	return nil
 }
 
-const denyRules = `"resourceRules":[{"apiGroups":["networking.k8s.io"],"apiVersions":["v1"],"operations":["CREATE","UPDATE"],"resources":["networkpolicies"]}]`
+// on matches what is written of a kind in the late namespace.
+func (c *cell) on(group, resource string) string {
+	return fmt.Sprintf(`{"resourceRules":[{"apiGroups":[%q],"apiVersions":["*"],"operations":["CREATE","UPDATE"],"resources":[%q]}],
+"namespaceSelector":{"matchLabels":{"kubernetes.io/metadata.name":%q}}}`, group, resource, c.late())
+}
 
 func (c *cell) refuseTheOperator() error {
 	c.Helper()
 	return c.policyAndBinding("ValidatingAdmissionPolicy",
-		`{"matchConstraints":{`+denyRules+`,"namespaceSelector":`+c.selected()+`},"validations":[{"expression":"false","message":"not here"}]}`)
+		`{"matchConstraints":`+c.on("networking.k8s.io", "networkpolicies")+`,"validations":[{"expression":"false","message":"not here"}]}`, `,"validationActions":["Deny"]`)
 }
 
-// mutate changes the spec of every deny.
-func (c *cell) mutate(spec string) error {
+// mutate changes every deny of the late namespace.
+func (c *cell) mutate(patch string) error {
 	c.Helper()
-	return c.policyAndBinding("MutatingAdmissionPolicy", fmt.Sprintf(`{"matchConstraints":{%s,"namespaceSelector":%s},"reinvocationPolicy":"IfNeeded","failurePolicy":"Fail",
-"matchConditions":[{"name":"deny","expression":"object.metadata.name.endsWith(\"-default-deny\")"}],
-"mutations":[{"patchType":"ApplyConfiguration","applyConfiguration":{"expression":%q}}]}`, denyRules, c.selected(), "Object{spec: Object.spec{"+spec+"}}"))
+	return c.mutateKind("networking.k8s.io", "networkpolicies", `object.metadata.name.endsWith("-default-deny")`, patch)
+}
+
+func (c *cell) mutateKind(group, resource, condition, patch string) error {
+	c.Helper()
+	return c.policyAndBinding("MutatingAdmissionPolicy", fmt.Sprintf(`{"matchConstraints":%s,"reinvocationPolicy":"IfNeeded","failurePolicy":"Fail",
+"matchConditions":[{"name":"mine","expression":%q}],"mutations":[{"patchType":"JSONPatch","jsonPatch":{"expression":%q}}]}`,
+		c.on(group, resource), condition, patch), "")
 }
 
 // asOperator returns a client that impersonates the operator.

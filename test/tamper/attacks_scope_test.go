@@ -98,7 +98,6 @@ func (c *cell) release() {
 // onBaselines attacks what says what is to be. Whoever may change a baseline decides that; here it has to be seen.
 func onBaselines() []attack {
 	spec := func(c *cell, spec string) error { return c.patch(c.baseline, `{"spec":`+spec+`}`) }
-	until := func(d time.Duration) string { return time.Now().Add(d).UTC().Format(time.RFC3339) }
 	return []attack{
 		{
 			name: "set the baseline to Audit", own: true, by: clusterWide(reported("", "Ready=False/AuditMode")),
@@ -111,7 +110,7 @@ func onBaselines() []attack {
 		{
 			name: "exempt the namespace", own: true, opens: forever, by: clusterWide(reported("*", "Ready=False/Exempt")),
 			do: func(c *cell) error {
-				return spec(c, `{"exemptions":[{"namespaces":["`+c.namespace+`"],"reason":"none","approvedBy":"mallory","expiresAt":"`+until(time.Hour)+`"}]}`)
+				return spec(c, `{"exemptions":[{"namespaces":["`+c.namespace+`"],"reason":"none","approvedBy":"mallory","expiresAt":"`+in(time.Hour)+`"}]}`)
 			},
 		},
 		{
@@ -190,17 +189,20 @@ func onBaselines() []attack {
 		{
 			name: "break the glass", own: true, by: clusterWide(reported("", "Ready=False/BreakGlass").also(func(c *cell) { c.reports("default", "event BreakGlassOpened") })),
 			do: func(c *cell) error {
-				return c.patch(c.baseline, `{"metadata":{"annotations":{"pcinetwork.dev/break-glass":"`+until(time.Minute)+` none"}}}`)
+				return c.patch(c.baseline, `{"metadata":{"annotations":{"pcinetwork.dev/break-glass":"`+in(time.Minute)+` none"}}}`)
 			},
 		},
 		{
 			name: "break the glass for a day", own: true, by: clusterWide(reported("default", "event BreakGlassIgnored")),
 			do: func(c *cell) error {
-				return c.patch(c.baseline, `{"metadata":{"annotations":{"pcinetwork.dev/break-glass":"`+until(24*time.Hour)+` none"}}}`)
+				return c.patch(c.baseline, `{"metadata":{"annotations":{"pcinetwork.dev/break-glass":"`+in(24*time.Hour)+` none"}}}`)
 			},
 		},
 	}
 }
+
+// in is a time from now, as an object has it.
+func in(d time.Duration) string { return time.Now().Add(d).UTC().Format(time.RFC3339) }
 
 // knockOut deletes the deny as soon as nothing refuses it.
 func (c *cell) knockOut() error {

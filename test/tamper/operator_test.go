@@ -31,7 +31,7 @@ type operator struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 	starts atomic.Int64
-	failed atomic.Value // why it could not start
+	failed atomic.Pointer[error] // why it ended last
 }
 
 // start returns when the operator is elected.
@@ -44,7 +44,7 @@ func (o *operator) start(t *testing.T) {
 		defer close(o.done)
 		for ctx.Err() == nil {
 			if err := o.run(ctx, elected); err != nil {
-				o.failed.Store(err)
+				o.failed.Store(&err)
 				time.Sleep(100 * time.Millisecond)
 			}
 		}
@@ -52,7 +52,10 @@ func (o *operator) start(t *testing.T) {
 	select {
 	case <-elected:
 	case <-time.After(patience):
-		t.Fatalf("the operator is not elected: %v", o.failed.Load())
+		if err := o.failed.Load(); err != nil {
+			t.Error(*err)
+		}
+		t.Fatal("the operator is not elected")
 	}
 }
 

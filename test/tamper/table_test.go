@@ -88,6 +88,19 @@ func harmless(why string, then func(*cell)) outcome {
 	return outcome{says: "harmless: " + why, then: then}
 }
 
+// met returns an error unless the API server's answer is what the outcome says.
+func (o outcome) met(err error) error {
+	switch {
+	case o.refusal == "":
+		return err
+	case err == nil:
+		return fmt.Errorf("it passes; want a refusal with %q", o.refusal)
+	case !strings.Contains(err.Error(), o.refusal):
+		return fmt.Errorf("the refusal lacks %q: %w", o.refusal, err)
+	}
+	return nil
+}
+
 // also looks at more.
 func (o outcome) also(then func(*cell)) outcome {
 	first := o.then
@@ -145,14 +158,8 @@ func (s *site) try(t *testing.T, id string, r role, a attack, shared *pcinetv1al
 		shared = nil
 	}
 	c := s.newCell(t, id, r, shared)
-	err := a.do(c)
-	switch {
-	case want.refusal == "" && err != nil:
-		t.Fatalf("it is refused: %v", err)
-	case want.refusal != "" && err == nil:
-		t.Fatalf("it passes; want a refusal with %q", want.refusal)
-	case want.refusal != "" && !strings.Contains(err.Error(), want.refusal):
-		t.Fatalf("the refusal lacks %q: %v", want.refusal, err)
+	if err := want.met(a.do(c)); err != nil {
+		t.Fatal(err)
 	}
 	if want.then != nil {
 		want.then(c)
@@ -201,11 +208,7 @@ func (s *site) awaitAdmission(t *testing.T, b *pcinetv1alpha1.PCINetworkBaseline
 		{gate, func(ctx context.Context) error { return c.Create(ctx, c.pod(open), client.DryRunAll) }},
 	} {
 		eventually(t, ready.o.says, func(ctx context.Context) error {
-			err := ready.do(ctx)
-			if err == nil || !strings.Contains(err.Error(), ready.o.refusal) {
-				return fmt.Errorf("it is not: %w", err)
-			}
-			return nil
+			return ready.o.met(ready.do(ctx))
 		})
 	}
 }
