@@ -91,6 +91,12 @@ func TestStaticManifests(t *testing.T) {
 	if err := s.Get(t.Context(), keyOf(b), b); err != nil || b.Status.Admission.State != pcinetv1alpha1.PolicyInPlace {
 		t.Errorf("the operator cannot write what the API server refuses: %v, %v", b.Status.Admission, err)
 	}
+	forged := &admissionregistrationv1.ValidatingAdmissionPolicyBinding{ObjectMeta: named("", "mine.static.k8s.io")}
+	forged.Spec.PolicyName = "pcinb-tamper-guard.static.k8s.io"
+	forged.Spec.ValidationActions = []admissionregistrationv1.ValidationAction{admissionregistrationv1.Audit}
+	if err := s.Create(t.Context(), forged); err == nil || !strings.Contains(err.Error(), "reserved") {
+		t.Errorf("a binding of the API for a policy of a file: %v", err)
+	}
 	for name, try := range staticAttacks(c) {
 		if err := staticGuard.met(try()); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -101,6 +107,13 @@ func TestStaticManifests(t *testing.T) {
 	c.testBadFileAtStart(h)
 	if err := staticGuard.met(s.Delete(t.Context(), c.deny())); err != nil {
 		t.Errorf("after a restart: %v", err)
+	}
+	if err := s.Delete(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	s.gone(t, c.binding("pod-gate"))
+	if err := staticGuard.met(s.Delete(t.Context(), c.deny())); err != nil {
+		t.Errorf("without a baseline: %v", err)
 	}
 	ns := &corev1.Namespace{ObjectMeta: named("", c.namespace)}
 	if err := s.Delete(t.Context(), ns); err != nil {
@@ -205,7 +218,7 @@ func (c *cell) testReload(h host) {
 	eventually(c.T, "the guard is up again", func(context.Context) error { return guarded() })
 }
 
-// testBadFileAtStart: an API server does not start with a bad file, and says which one it is.
+// testBadFileAtStart: an API server does not start with a bad file, and says which one it is; nor without the directory.
 func (c *cell) testBadFileAtStart(h host) {
 	c.Helper()
 	h.write(c.T, "bad.yaml", "kind: Nonsense\n")
@@ -213,7 +226,14 @@ func (c *cell) testBadFileAtStart(h host) {
 		c.Errorf("started with a bad file: %v", err)
 	}
 	h.remove(c.T, "bad.yaml")
-	if err := c.cluster.RestartAPIServer(c.Context()); err != nil {
+	away := h.manifests + ".away"
+	if err := os.Rename(h.manifests, away); err != nil {
+		c.Fatal(err)
+	}
+	if err := c.cluster.RestartAPIServer(c.Context()); err == nil || !strings.Contains(err.Error(), "unable to read") {
+		c.Errorf("started without the directory: %v", err)
+	}
+	if err := errors.Join(os.Rename(away, h.manifests), c.cluster.RestartAPIServer(c.Context())); err != nil {
 		c.Fatal(err)
 	}
 }

@@ -168,8 +168,11 @@ func (s *site) try(t *testing.T, id string, r role, a attack, shared *pcinetv1al
 	if want.refusal != "" {
 		opens = 0
 	}
-	if longest, gaps := c.openFor(); longest > opens || gaps > 0 && opens == 0 {
+	switch longest, gaps := c.openFor(); {
+	case longest > opens || gaps > 0 && opens == 0:
 		t.Errorf("nothing denied %d times, for up to %s; want at most %s", gaps, longest, opens)
+	case gaps > 0 && opens < forever:
+		t.Logf("nothing denied %d times, for up to %s", gaps, longest)
 	}
 }
 
