@@ -185,7 +185,7 @@ func (c *cell) apply(ctx context.Context, object client.Object) error {
 	return c.mallory.Apply(ctx, client.ApplyConfigurationFromUnstructured(u), client.FieldOwner("gitops"), client.ForceOwnership)
 }
 
-// patchAs sends a JSON merge patch.
+// patch sends a JSON merge patch.
 func (c *cell) patch(object client.Object, patch string) error {
 	return c.mallory.Patch(c.Context(), object, client.RawPatch("application/merge-patch+json", []byte(patch)))
 }

@@ -50,7 +50,7 @@ func everybody(o outcome) map[role]outcome {
 	return map[role]outcome{tenant: o, gitops: o, admin: o}
 }
 
-// cluster is for what a tenant's role does not allow.
+// clusterWide is for what a tenant's role does not allow.
 func clusterWide(o outcome) map[role]outcome {
 	return map[role]outcome{tenant: rbac, gitops: o, admin: o}
 }
@@ -114,7 +114,7 @@ func (o outcome) also(then func(*cell)) outcome {
 	return o
 }
 
-// TestAttacks is the table. Mutations tried: see the comments of the attacks.
+// TestAttacks is the table.
 func TestAttacks(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
