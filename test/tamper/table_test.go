@@ -220,7 +220,7 @@ func (s *site) awaitAdmission(t *testing.T, b *pcinetv1alpha1.PCINetworkBaseline
 func compare(t *testing.T, attacks []attack) {
 	t.Helper()
 	var out strings.Builder
-	out.WriteString("| Attack | " + string(tenant) + " | " + string(gitops) + " | " + string(admin) + " |\n|---|---|---|---|\n")
+	out.WriteString("| Attack | Tenant | GitOps controller | Cluster administrator |\n|---|---|---|---|\n")
 	for _, a := range attacks {
 		fmt.Fprintf(&out, "| %s |", a.name)
 		for _, r := range roles {
