@@ -61,6 +61,9 @@ func (s *site) newCell(t *testing.T, id string, r role, shared *pcinetv1alpha1.P
 	if shared == nil {
 		c.baseline = newBaseline(id)
 		s.create(t, c.baseline)
+		for _, b := range []client.Object{c.binding("tamper-guard"), c.binding("pod-gate")} {
+			eventually(t, b.GetName()+" is there", func(ctx context.Context) error { return s.Get(ctx, keyOf(b), b) })
+		}
 	}
 	c.createNamespace(id, c.baseline.Name)
 	c.awaitState(id, pcinetv1alpha1.CoverageProtected)
