@@ -7,9 +7,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -19,6 +22,9 @@ import (
 	"github.com/pcinetwork/pci-network-baseline/internal/checks"
 	"github.com/pcinetwork/pci-network-baseline/internal/render"
 )
+
+// coverages is how errors name the kind.
+var coverages = schema.GroupResource{Group: pcinetv1alpha1.GroupVersion.Group, Resource: "namespacecoverages"}
 
 // The types of events.
 const (
@@ -68,15 +74,21 @@ func (r *NamespaceReconciler) record(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// writeCoverage writes the coverage if it differs from the live one.
+// writeCoverage writes the coverage if it differs from the live one. What admission makes of it is no coverage: the gate would
+// believe it.
 func (r *NamespaceReconciler) writeCoverage(ctx context.Context, s *scope, intended *pcinetv1alpha1.NamespaceCoverage) (apply.Operation, error) {
 	var live client.Object // a nil *NamespaceCoverage in it would not be nil
 	if s.previous != nil {
 		live = s.previous
 	}
 	change, err := r.Applier.Write(ctx, intended, live)
-	if stale(err) {
+	switch {
+	case stale(err):
 		s.requeueAfter, err = retryStale, nil
+	case err == nil && change.Operation != apply.None:
+		if d := apply.Diff(intended, change.Object); !d.None() {
+			err = apierrors.NewForbidden(coverages, intended.Name, fmt.Errorf("admission changes %s of the coverage", strings.Join(d.Fields, ", ")))
+		}
 	}
 	return or(change.Operation, apply.None), err
 }

@@ -13,8 +13,7 @@ import (
 // ownLimits refuses the operator's own account what no plan ever asks for, so that whoever steals its token cannot write a policy
 // that opens everything. It cannot guard admission policies themselves, which no ValidatingAdmissionPolicy can match.
 func ownLimits(c Config) *admissionregistrationv1.ValidatingAdmissionPolicy {
-	every := []admissionregistrationv1.OperationType{admissionregistrationv1.Create, admissionregistrationv1.Update, admissionregistrationv1.Delete}
-	rules := append(written(), rule("pcinetwork.dev", every, "pcinetworkbaselines"))
+	rules := append(written(), rule("pcinetwork.dev", changes(), "pcinetworkbaselines"))
 	return policy(OwnLimits, admissionregistrationv1.ValidatingAdmissionPolicySpec{
 		MatchConstraints: matching(metav1.LabelSelector{}, rules...),
 		MatchConditions: []admissionregistrationv1.MatchCondition{{
@@ -44,12 +43,15 @@ func limits() []admissionregistrationv1.Validation {
 	written := func(kinds, expression, message string) admissionregistrationv1.Validation {
 		return limit(`request.operation == "DELETE" || !(variables.kind in `+kinds+") || (\n"+expression+")", message)
 	}
-	const baselines = `variables.kind == "pcinetwork.dev/pcinetworkbaselines"`
+	const (
+		baselines = `variables.kind == "pcinetwork.dev/pcinetworkbaselines"`
+		coverages = `variables.kind == "pcinetwork.dev/namespacecoverages"` // a forged one of no baseline has to go too
+	)
 	return []admissionregistrationv1.Validation{
 		limit("!("+baselines+`) || request.operation == "UPDATE" && `+"\n"+all(
 			same("?spec", "null"), same("metadata.?labels", "{}"), same("metadata.?annotations", "{}"), same("metadata.?ownerReferences", "[]"),
 		), "The operator may change nothing of a PCINetworkBaseline but its finalizers and status."),
-		limit(baselines+` || (request.operation == "DELETE" ? variables.ours || variables.name.startsWith("pcinb-") || variables.name.startsWith("pcinb2-") : variables.ours)`,
+		limit(baselines+` || variables.ours || request.operation == "DELETE" && (`+coverages+` || variables.name.startsWith("pcinb-") || variables.name.startsWith("pcinb2-"))`,
 			"The operator may write and delete only what it has marked as its own."),
 		written(namespacedKinds, "variables.denies || variables.allows", "The operator's policies have the names of a deny or an allowance of the baseline that they are labelled with."),
 		written(clusterKinds, "variables.guards", "The operator's cluster-wide policies have the name of the guard of the baseline that they are labelled with."),
