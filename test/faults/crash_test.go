@@ -70,10 +70,7 @@ func TestCrashPlans(t *testing.T) {
 			for _, at := range want.writes {
 				for _, m := range modes {
 					if n++; *all || n%stride == len(name)%stride {
-						t.Run(string(m)+" "+at, func(t *testing.T) {
-							t.Parallel()
-							crash(t, w, &want, fault{at, m}, "crash: "+name)
-						})
+						t.Run(string(m)+" "+at, func(t *testing.T) { crash(t, w, &want, fault{at, m}, "crash: "+name) })
 					}
 				}
 			}
@@ -84,6 +81,7 @@ func TestCrashPlans(t *testing.T) {
 // crash runs one plan.
 func crash(t *testing.T, w workload, want *ideal, f fault, kind string) {
 	t.Helper()
+	t.Parallel()
 	p := newPlay(t, enter(t), w.time())
 	totals.plan(t, kind)
 	w.setUp(p)

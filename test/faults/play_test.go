@@ -17,7 +17,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -199,8 +198,9 @@ func (p *play) remove(object client.Object) {
 	}
 }
 
-// recreate deletes a namespace as the API server and its namespace controller do, and creates another one of the same name.
-func (p *play) recreate(name, group string) {
+// recreate deletes a namespace of the baseline as the API server and its namespace controller do, and creates another one of
+// the same name.
+func (p *play) recreate(name string) {
 	p.t.Helper()
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: prefix + name}}
 	p.remove(namespace)
@@ -338,12 +338,4 @@ func (p *play) judge(ideal map[string]int) {
 		totals.writes += sent
 		totals.turned += turned
 	})
-}
-
-// gone is for await.
-func gone(err error) error {
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	return fmt.Errorf("it is there: %w", err)
 }

@@ -43,7 +43,8 @@ var errDead = errors.New("the process has ended")
 type write struct {
 	verb, target string // such as DELETE networkpolicies/a/pcinb-pci-default-deny
 	code         int    // of the answer; 0 for none
-	uid          string // of the object that is to be deleted
+	// guarded: it deletes one object in one version, by its UID and resourceVersion.
+	guarded bool
 }
 
 func (w write) String() string { return w.verb + " " + w.target }
@@ -61,11 +62,10 @@ type wire struct {
 	writes []write  // since it was armed, or made
 	events []string // likewise
 	blind  []string // deletes without preconditions, ever
-	uids   map[string]bool
 }
 
 func newWire() *wire {
-	return &wire{struck: make(chan struct{}), counts: map[string]int{}, uids: map[string]bool{}}
+	return &wire{struck: make(chan struct{}), counts: map[string]int{}}
 }
 
 // arm begins to count, and makes the fault and the lens effective.
@@ -119,7 +119,7 @@ func (w strand) RoundTrip(r *http.Request) (*http.Response, error) {
 		return answer(r, http.StatusInternalServerError, metav1.StatusReasonInternalError, "the database is gone"), nil
 	case exitBefore:
 		return nil, errDead
-	case lost, exitAfter:
+	default: // it is sent, whatever becomes of the answer
 	}
 	resp, err := w.next.RoundTrip(r)
 	if err == nil {
@@ -141,11 +141,8 @@ func (w *wire) begin(out write) (mode, error) {
 	if w.dead {
 		return "", errDead
 	}
-	if out.verb == http.MethodDelete {
-		if out.uid == "" {
-			w.blind = append(w.blind, out.String())
-		}
-		w.uids[out.uid] = true
+	if out.verb == http.MethodDelete && !out.guarded {
+		w.blind = append(w.blind, out.String())
 	}
 	w.flight.Add(1)
 	if w.count(out.String()) != w.fault.at {
@@ -167,13 +164,6 @@ func (w *wire) end(out write, m mode) {
 		w.dead = true
 		close(w.struck)
 	}
-}
-
-// asked says whether the operator asked for an object to be deleted.
-func (w *wire) asked(uid string) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.uids[uid]
 }
 
 // written returns the writes since the wire was armed.
@@ -207,7 +197,7 @@ func resourceOf(path string) (resource, namespace, name string) {
 	return resource, namespace, name
 }
 
-// describe reads a write, and notes of a delete the UID if it also has a resourceVersion.
+// describe reads a write.
 func describe(r *http.Request) (write, error) {
 	resource, namespace, name := resourceOf(r.URL.Path)
 	out := write{verb: r.Method}
@@ -228,9 +218,8 @@ func describe(r *http.Request) (write, error) {
 		if r.Method == http.MethodPost && resource != "events" { // whose names are random
 			name = body.Metadata.Name
 		}
-		if p := body.Preconditions; p.UID != nil && *p.UID != "" && p.ResourceVersion != nil && *p.ResourceVersion != "" {
-			out.uid = string(*p.UID)
-		}
+		p := body.Preconditions
+		out.guarded = p.UID != nil && *p.UID != "" && p.ResourceVersion != nil && *p.ResourceVersion != ""
 	}
 	if resource == "events" {
 		name = ""
@@ -241,12 +230,9 @@ func describe(r *http.Request) (write, error) {
 
 // answer is an error as the API server sends it.
 func answer(r *http.Request, code int32, reason metav1.StatusReason, message string) *http.Response {
-	body, _ := json.Marshal(metav1.Status{
-		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
-		Status:   metav1.StatusFailure, Code: code, Reason: reason, Message: message,
-	})
+	body := fmt.Sprintf(`{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":%q,"reason":%q,"code":%d}`, message, reason, code)
 	return &http.Response{
 		Status: http.StatusText(int(code)), StatusCode: int(code), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: r,
-		Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(bytes.NewReader(body)),
+		Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(body)),
 	}
 }

@@ -118,7 +118,7 @@ var workloads = map[string]workload{
 		setUp:  func(*play) {},
 		change: twoNamespaces(oneRule, removal), // so that there is a finalizer to be written
 		moves: func(p *play) {
-			p.recreate("a", group)
+			p.recreate("a")
 			p.label("b", other)
 			p.label("c", group)
 			p.edit(otherRules)
@@ -132,7 +132,7 @@ var workloads = map[string]workload{
 		},
 		moves: func(p *play) {
 			p.label("a", group)
-			p.recreate("b", group)
+			p.recreate("b")
 			p.label("c", other)
 			p.edit(oneRule)
 		},
@@ -141,7 +141,7 @@ var workloads = map[string]workload{
 		setUp:  twoNamespaces(oneRule),
 		change: func(p *play) { p.edit(otherRules) },
 		moves: func(p *play) {
-			p.recreate("a", group)
+			p.recreate("a")
 			p.edit(func(s *spec) { s.Directions, s.Allow.Rules = nil, nil })
 		},
 	},
@@ -149,7 +149,7 @@ var workloads = map[string]workload{
 		clock: aheadOfTime,
 		setUp: twoNamespaces(), change: func(p *play) { p.edit(automatic) },
 		moves: func(p *play) {
-			p.recreate("a", group)
+			p.recreate("a")
 			p.edit(coreAgain)
 		},
 	},
@@ -161,7 +161,7 @@ var workloads = map[string]workload{
 		clock: beforeExpiry,
 		setUp: twoNamespaces(), change: func(p *play) { p.edit(exempted) },
 		moves: func(p *play) {
-			p.recreate("b", group)
+			p.recreate("b")
 			p.edit(func(s *spec) { s.Exemptions = nil })
 		},
 	},
@@ -189,7 +189,7 @@ var workloads = map[string]workload{
 			p.modify(widened, func() { widened.Spec.Ingress = nil })
 		},
 		moves: func(p *play) {
-			p.recreate("a", group)
+			p.recreate("a")
 			p.label("b", other)
 		},
 	},
