@@ -4,6 +4,7 @@
 package faults_test
 
 import (
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -12,7 +13,7 @@ import (
 )
 
 // stride is of how many plans one runs, unless all do.
-const stride = 9
+const stride = 29
 
 // ideal is what an undisturbed run does.
 type ideal struct {
@@ -20,31 +21,93 @@ type ideal struct {
 	writes        []string // keys, in order
 	events        []string
 	made          map[string]int
+	// slack is how much oftener an object may be created or deleted.
+	slack int
 }
 
-// undisturbed runs a workload, and what happens to the world after it if asked to, without a fault.
-func undisturbed(t *testing.T, w workload, moves bool) ideal {
+// TestPlans breaks each workload at each of its writes and events.
+func TestPlans(t *testing.T) {
+	t.Parallel()
+	for offset, name := range slices.Sorted(maps.Keys(workloads)) {
+		w := workloads[name]
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var still, moved ideal
+			t.Run("undisturbed", func(t *testing.T) { still, moved = undisturbed(t, w) })
+			if len(still.writes) == 0 || len(still.events) == 0 {
+				t.Fatalf("it writes %v and sees %v", still.writes, still.events)
+			}
+			s := sample{name: name, workload: w, next: offset}
+			for _, at := range still.writes {
+				for _, m := range []mode{refused, failed, lost, exitBefore, exitAfter} {
+					s.plan(t, "crash: ", string(m)+" "+at, &still, func(p *play) { p.crash(w, &still, fault{at, m}) })
+				}
+			}
+			if w.moves == nil {
+				return
+			}
+			for _, at := range still.events {
+				s.plan(t, "stale: ", string(frozen)+" "+at, &moved, func(p *play) { p.stale(w, &moved, at) })
+				for _, m := range []mode{dropped, merged} {
+					s.plan(t, "lossy: ", string(m)+" "+at, &still, func(p *play) { p.lossy(w, &still, lens{at: at, mode: m}) })
+				}
+			}
+		})
+	}
+}
+
+// sample chooses plans: all, or one of every stride.
+type sample struct {
+	name     string
+	workload workload
+	i, next  int
+}
+
+// plan runs a plan, from the first state to its end, if it is chosen.
+func (s *sample) plan(t *testing.T, kind, name string, want *ideal, run func(p *play)) {
+	t.Helper()
+	if *all || s.i == s.next {
+		s.next += stride
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPlay(t, enter(t), s.workload.time())
+			t.Cleanup(func() { totals.plan(kind+s.name, t.Failed()) })
+			s.workload.setUp(p)
+			p.reach(want.before)
+			run(p)
+			p.conclude(want)
+		})
+	}
+	s.i++
+}
+
+// undisturbed runs a workload without a fault, and then what happens to the world.
+func undisturbed(t *testing.T, w workload) (still, moved ideal) {
 	t.Helper()
 	p := newPlay(t, enter(t), w.time())
 	w.setUp(p)
-	out := ideal{before: p.rest()}
+	still.before = p.rest()
 	p.op.wire.arm(fault{}, lens{})
 	w.change(p)
-	out.after = p.rest()
+	still.after = p.rest()
 	counts := map[string]int{}
 	for _, done := range p.op.wire.written() {
 		counts[done.String()]++
-		out.writes = append(out.writes, key(done.String(), counts[done.String()]))
+		still.writes = append(still.writes, key(done.String(), counts[done.String()]))
 	}
-	out.events = slices.Clone(p.op.wire.events)
-	if moves {
+	still.events = p.op.wire.noticed()
+	p.await("the history is complete", func() error { return p.history.complete(t.Context()) })
+	still.made = p.history.made(p.mine)
+	moved = still
+	if w.moves != nil {
 		w.moves(p)
-		out.after = p.rest()
+		// Watches of several kinds have no order: two changes may be seen in the one or in the other, and be followed in between.
+		moved.after, moved.slack = p.rest(), 1
 	}
 	p.end()
-	p.judge(p.history.made(p.mine))
-	out.made = p.history.made(p.mine)
-	return out
+	p.judge(nil)
+	moved.made = p.history.made(p.mine)
+	return still, moved
 }
 
 func (w workload) time() clock.PassiveClock {
@@ -54,53 +117,21 @@ func (w workload) time() clock.PassiveClock {
 	return w.clock()
 }
 
-// TestCrashPlans breaks each write of each workload in each way.
-func TestCrashPlans(t *testing.T) {
-	t.Parallel()
-	for name, w := range workloads {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			var want ideal
-			t.Run("undisturbed", func(t *testing.T) { want = undisturbed(t, w, false) })
-			if len(want.writes) == 0 {
-				t.Fatal("it writes nothing")
-			}
-			t.Logf("%d writes: %v", len(want.writes), want.writes)
-			n := 0
-			for _, at := range want.writes {
-				for _, m := range modes {
-					if n++; *all || n%stride == len(name)%stride {
-						t.Run(string(m)+" "+at, func(t *testing.T) { crash(t, w, &want, fault{at, m}, "crash: "+name) })
-					}
-				}
-			}
-		})
-	}
-}
-
-// crash runs one plan.
-func crash(t *testing.T, w workload, want *ideal, f fault, kind string) {
-	t.Helper()
-	t.Parallel()
-	p := newPlay(t, enter(t), w.time())
-	totals.plan(t, kind)
-	w.setUp(p)
-	p.reach(want.before)
+// crash breaks one write.
+func (p *play) crash(w workload, want *ideal, f fault) {
+	p.t.Helper()
 	p.op.wire.arm(f, lens{})
 	attended, over := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(attended)
 		p.attend(over)
 	}()
-	func() {
-		defer func() {
-			close(over)
-			<-attended
-		}()
-		w.change(p)
-		p.reach(want.after)
+	defer func() {
+		close(over)
+		<-attended
 	}()
-	p.conclude(want)
+	w.change(p)
+	p.reach(want.after)
 }
 
 // attend starts a new operator when the old one has ended, as a kubelet does.
@@ -138,5 +169,5 @@ func (p *play) conclude(want *ideal) {
 	time.Sleep(linger)
 	p.reach(want.after)
 	p.end()
-	p.judge(want.made)
+	p.judge(want)
 }

@@ -5,7 +5,7 @@
 // the operator's own RBAC, and looks what becomes of the policies. docs/faults.md tells how, and what was found.
 //
 // A run of a workload with one fault is a plan. Plans change the whole cluster, so each has a control plane for itself while it
-// runs; -parallel says how many there are, at most four.
+// runs.
 package faults_test
 
 import (
@@ -30,8 +30,8 @@ const (
 	repoRoot = "../.."
 	// patience is far above what anything here takes, for machines under load.
 	patience = 30 * time.Second
-	// maxWorlds bounds how many control planes run; each takes about 0.5 GiB.
-	maxWorlds = 4
+	// worldCount is how many control planes run, and so how many plans: they wait most of the time.
+	worldCount = 4
 )
 
 // all runs every plan; otherwise a sample, the same in every run.
@@ -95,13 +95,12 @@ func run(m *testing.M) (code int, err error) {
 	return code, os.RemoveAll(env.dir)
 }
 
-// setUp starts as many worlds as tests may run in parallel.
+// setUp starts the worlds, and has as many tests run in parallel.
 func setUp() ([]*world, error) {
-	n, err := strconv.Atoi(flag.Lookup("test.parallel").Value.String())
-	if err != nil {
+	if err := flag.Set("test.parallel", strconv.Itoa(worldCount)); err != nil {
 		return nil, err
 	}
-	worlds := make([]*world, min(n, maxWorlds))
+	worlds := make([]*world, worldCount)
 	var group errgroup.Group
 	for i := range worlds {
 		group.Go(func() (err error) {

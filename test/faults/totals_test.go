@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"testing"
 	"time"
 )
 
@@ -24,7 +23,6 @@ type tally struct {
 	absence time.Duration
 	// writes counts all requests of the plans, turned those that a precondition or the state of the object turned down.
 	writes, turned int
-	took           time.Duration
 }
 
 var totals = tally{plans: map[string]int{}}
@@ -35,18 +33,13 @@ func (s *tally) add(f func()) {
 	f()
 }
 
-// plan counts a plan, which is all of the test.
-func (s *tally) plan(t *testing.T, kind string) {
-	t.Helper()
-	began := time.Now()
-	t.Cleanup(func() {
-		s.add(func() {
-			s.plans[kind]++
-			s.took += time.Since(began)
-			if t.Failed() {
-				s.diverged++
-			}
-		})
+// plan counts a plan.
+func (s *tally) plan(kind string, diverged bool) {
+	s.add(func() {
+		s.plans[kind]++
+		if diverged {
+			s.diverged++
+		}
 	})
 }
 
@@ -63,6 +56,6 @@ func (s *tally) String() string {
 		return ""
 	}
 	fmt.Fprintf(&out, "%d plans run, %d of them without their fault, %d divergences, longest absence of a deny %s\n", n, s.missed, s.diverged, s.absence)
-	fmt.Fprintf(&out, "%d writes, %d of them turned down as stale; a plan took %s\n", s.writes, s.turned, (s.took / time.Duration(n)).Round(time.Millisecond))
+	fmt.Fprintf(&out, "%d writes, %d of them turned down as stale\n", s.writes, s.turned)
 	return out.String()
 }

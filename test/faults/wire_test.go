@@ -29,8 +29,6 @@ const (
 	exitAfter  mode = "exit after"
 )
 
-var modes = []mode{refused, failed, lost, exitBefore, exitAfter}
-
 // fault is one write and how it fails; the zero value is none.
 type fault struct {
 	at   string // a key of wire.count
@@ -171,6 +169,13 @@ func (w *wire) written() []write {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Clone(w.writes)
+}
+
+// noticed returns the events since then.
+func (w *wire) noticed() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.events)
 }
 
 // resourceOf splits the path of a request: resource with subresource, namespace, name.
