@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
@@ -34,6 +35,7 @@ func lists() []client.ObjectList {
 	return []client.ObjectList{
 		&corev1.NamespaceList{}, &pcinetv1alpha1.PCINetworkBaselineList{}, &pcinetv1alpha1.NamespaceCoverageList{},
 		&networkingv1.NetworkPolicyList{}, &cilium.NetworkPolicyList{},
+		&admissionregistrationv1.ValidatingAdmissionPolicyList{}, &admissionregistrationv1.ValidatingAdmissionPolicyBindingList{},
 	}
 }
 
@@ -211,8 +213,7 @@ func (h *history) gaps(own func(client.Object) bool) *gaps {
 			}
 		case *pcinetv1alpha1.PCINetworkBaseline:
 			g.baselines[object.Name] = object
-		case *pcinetv1alpha1.NamespaceCoverage:
-		default:
+		case *networkingv1.NetworkPolicy, *cilium.NetworkPolicy:
 			g.policy(v, own(object))
 		}
 	}

@@ -62,7 +62,10 @@ type frame struct {
 }
 
 // watched are the resources whose events count.
-var watched = []string{"namespaces", "networkpolicies", "ciliumnetworkpolicies", "namespacecoverages", "pcinetworkbaselines"}
+var watched = []string{
+	"namespaces", "networkpolicies", "ciliumnetworkpolicies", "namespacecoverages", "pcinetworkbaselines",
+	"validatingadmissionpolicies", "validatingadmissionpolicybindings",
+}
 
 // read sends a read, and looks into watches.
 func (w strand) read(r *http.Request) (*http.Response, error) {

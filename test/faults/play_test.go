@@ -15,11 +15,15 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/util/retry"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -153,9 +157,7 @@ func (p *play) claim(keys ...string) {
 // create creates an object.
 func (p *play) create(object client.Object) {
 	p.t.Helper()
-	if err := p.world.client.Create(p.t.Context(), object); err != nil {
-		p.t.Fatal(err)
-	}
+	p.await("a create succeeds", func() error { return p.world.client.Create(p.t.Context(), object) })
 	p.claim(object.GetResourceVersion())
 }
 
@@ -188,14 +190,13 @@ func (p *play) modify(object client.Object, change func()) {
 // remove deletes an object.
 func (p *play) remove(object client.Object) {
 	p.t.Helper()
-	err := p.world.client.Get(p.t.Context(), client.ObjectKeyFromObject(object), object)
-	if err == nil {
+	p.await("a delete succeeds", func() error { // admission may still refuse what it did in the play before
+		if err := p.world.client.Get(p.t.Context(), client.ObjectKeyFromObject(object), object); err != nil {
+			return err
+		}
 		p.claim(string(object.GetUID()))
-		err = p.world.client.Delete(p.t.Context(), object)
-	}
-	if err != nil {
-		p.t.Fatal(err)
-	}
+		return p.world.client.Delete(p.t.Context(), object)
+	})
 }
 
 // recreate deletes a namespace of the baseline as the API server and its namespace controller do, and creates another one of
@@ -219,7 +220,11 @@ func (w *world) evict(ctx context.Context, namespace string, each func(client.Ob
 				return nil
 			}
 			each(object)
-			return client.IgnoreNotFound(w.client.Delete(ctx, object))
+			// Until admission has seen that the namespace terminates, its controller is refused.
+			gone := retry.OnError(wait.Backoff{Duration: 50 * time.Millisecond, Steps: 100}, apierrors.IsForbidden, func() error {
+				return w.emptier.Delete(ctx, object)
+			})
+			return client.IgnoreNotFound(gone)
 		})
 		if err != nil {
 			return err
@@ -238,27 +243,29 @@ func (w *world) evict(ctx context.Context, namespace string, each func(client.Ob
 func (p *play) clean() {
 	ctx := context.WithoutCancel(p.t.Context())
 	w := p.world
-	err := w.each(ctx, &pcinetv1alpha1.PCINetworkBaselineList{}, func(object client.Object) error {
+	remove := func(object client.Object) error { return client.IgnoreNotFound(w.client.Delete(ctx, object)) }
+	err := w.each(ctx, &admissionregistrationv1.ValidatingAdmissionPolicyBindingList{}, remove)
+	err = errors.Join(err, w.each(ctx, &admissionregistrationv1.ValidatingAdmissionPolicyList{}, remove))
+	err = errors.Join(err, w.each(ctx, &pcinetv1alpha1.PCINetworkBaselineList{}, func(object client.Object) error {
 		if len(object.GetFinalizers()) > 0 {
 			if err := w.client.Patch(ctx, object, client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`))); err != nil {
 				return client.IgnoreNotFound(err)
 			}
 		}
-		return client.IgnoreNotFound(w.client.Delete(ctx, object))
-	})
+		return remove(object)
+	}))
 	err = errors.Join(err, w.each(ctx, &corev1.NamespaceList{}, func(object client.Object) error {
 		if !strings.HasPrefix(object.GetName(), prefix) {
 			return nil
 		}
-		err := client.IgnoreNotFound(w.client.Delete(ctx, object))
-		return errors.Join(err, w.evict(ctx, object.GetName(), func(client.Object) {}))
+		return errors.Join(remove(object), w.evict(ctx, object.GetName(), func(client.Object) {}))
 	}))
 	if err != nil {
 		p.t.Error("cleaning up:", err)
 	}
 }
 
-// state returns what the operator has made: policies and coverages of all namespaces, and baselines, without UIDs and times.
+// state returns what the operator has made: policies and coverages of all namespaces, baselines, and what refuses, without UIDs and times.
 func (w *world) state(ctx context.Context) (map[string]any, error) {
 	out := map[string]any{}
 	for _, kind := range []schema.GroupVersionKind{
@@ -266,6 +273,8 @@ func (w *world) state(ctx context.Context) (map[string]any, error) {
 		{Group: "cilium.io", Version: "v2", Kind: "CiliumNetworkPolicy"},
 		pcinetv1alpha1.GroupVersion.WithKind("NamespaceCoverage"),
 		pcinetv1alpha1.GroupVersion.WithKind("PCINetworkBaseline"),
+		admissionregistrationv1.SchemeGroupVersion.WithKind("ValidatingAdmissionPolicy"),
+		admissionregistrationv1.SchemeGroupVersion.WithKind("ValidatingAdmissionPolicyBinding"),
 	} {
 		list := &unstructured.UnstructuredList{}
 		list.SetGroupVersionKind(kind)

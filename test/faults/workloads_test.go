@@ -6,6 +6,7 @@ package faults_test
 import (
 	"time"
 
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/clock"
@@ -13,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/internal/render/admission"
 )
 
 type spec = pcinetv1alpha1.PCINetworkBaselineSpec
@@ -33,7 +35,7 @@ const group = "pci"
 // other is the group of namespaces that no baseline is for.
 const other = "other"
 
-// baseline creates a baseline for the group of its own; it writes core policies unless change says otherwise.
+// baseline creates a baseline for the group of its own; it writes core policies and refuses nothing unless change says otherwise.
 func (p *play) baseline(change ...func(*spec)) {
 	p.t.Helper()
 	p.create(newBaseline(group, change...))
@@ -42,6 +44,7 @@ func (p *play) baseline(change ...func(*spec)) {
 func newBaseline(name string, change ...func(*spec)) *pcinetv1alpha1.PCINetworkBaseline {
 	b := &pcinetv1alpha1.PCINetworkBaseline{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	b.Spec.Backend = pcinetv1alpha1.BackendNetworkPolicy
+	b.Spec.Admission = pcinetv1alpha1.Admission{PodGate: pcinetv1alpha1.AdmissionOff, TamperGuard: pcinetv1alpha1.AdmissionOff}
 	b.Spec.Namespaces.Selector = &pcinetv1alpha1.LabelSelector{MatchLabels: map[string]pcinetv1alpha1.LabelValue{groupLabel: group}}
 	for _, f := range change {
 		f(&b.Spec)
@@ -58,6 +61,10 @@ func (p *play) edit(change func(*spec)) {
 
 func removal(s *spec)   { s.DeletionPolicy = pcinetv1alpha1.DeletionPolicyDelete }
 func automatic(s *spec) { s.Backend = pcinetv1alpha1.BackendAuto }
+func refusing(s *spec) {
+	s.Admission = pcinetv1alpha1.Admission{PodGate: pcinetv1alpha1.AdmissionEnforce, TamperGuard: pcinetv1alpha1.AdmissionEnforce}
+}
+func ungated(s *spec)   { s.Admission.PodGate = pcinetv1alpha1.AdmissionOff }
 func coreAgain(s *spec) { s.Backend = pcinetv1alpha1.BackendNetworkPolicy }
 func oneRule(s *spec)   { s.Allow.Rules = []pcinetv1alpha1.AllowRule{rule("gateway", "203.0.113.0/24")} }
 
@@ -102,6 +109,10 @@ func policyOf(namespace, name string) *networkingv1.NetworkPolicy {
 	return &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: prefix + namespace, Name: name}}
 }
 
+func bindingOf(name string) *admissionregistrationv1.ValidatingAdmissionPolicyBinding {
+	return &admissionregistrationv1.ValidatingAdmissionPolicyBinding{ObjectMeta: metav1.ObjectMeta{Name: name}}
+}
+
 // twoNamespaces sets up two namespaces of the baseline and one of nobody.
 func twoNamespaces(change ...func(*spec)) func(*play) {
 	return func(p *play) {
@@ -116,12 +127,30 @@ func twoNamespaces(change ...func(*spec)) func(*play) {
 var workloads = map[string]workload{
 	"first convergence": {
 		setUp:  func(*play) {},
-		change: twoNamespaces(oneRule, removal), // so that there is a finalizer to be written
+		change: twoNamespaces(oneRule, removal, refusing), // so that there is a finalizer to be written
 		moves: func(p *play) {
 			p.recreate("a")
 			p.label("b", other)
 			p.label("c", group)
 			p.edit(otherRules)
+		},
+	},
+	"what refuses is repaired, and removed": {
+		setUp: twoNamespaces(refusing),
+		change: func(p *play) {
+			for _, name := range []string{admission.OwnLimits, admission.PodGate, admission.TamperGuard} {
+				p.remove(&admissionregistrationv1.ValidatingAdmissionPolicy{ObjectMeta: metav1.ObjectMeta{Name: name}})
+			}
+			p.remove(bindingOf(admission.OwnLimits))
+			weakened := bindingOf(admission.BindingName(group, admission.TamperGuard))
+			p.modify(weakened, func() {
+				weakened.Spec.ValidationActions = []admissionregistrationv1.ValidationAction{admissionregistrationv1.Audit}
+			})
+			p.edit(ungated)
+		},
+		moves: func(p *play) {
+			p.edit(refusing)
+			p.recreate("a")
 		},
 	},
 	"namespaces join and leave": {

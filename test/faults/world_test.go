@@ -48,6 +48,7 @@ type world struct {
 	config  *rest.Config // of a cluster administrator, as http and client
 	http    *http.Client
 	client  client.WithWatch
+	emptier client.Client // of the namespace controller
 }
 
 func startWorld(dir string) (*world, error) {
@@ -76,6 +77,13 @@ func (w *world) furnish(ctx context.Context) error {
 		return err
 	}
 	if w.client, err = client.NewWithWatch(w.config, client.Options{Scheme: s, HTTPClient: w.http}); err != nil {
+		return err
+	}
+	conf := rest.CopyConfig(w.config)
+	conf.Impersonate = rest.ImpersonationConfig{
+		UserName: "system:serviceaccount:kube-system:namespace-controller", Groups: []string{"system:serviceaccounts", "system:authenticated"},
+	}
+	if w.emptier, err = client.New(conf, client.Options{Scheme: s}); err != nil {
 		return err
 	}
 	engine := filepath.Join(repoRoot, "test", "platforms", "testdata", "cilium", "cluster.yaml")
