@@ -13,6 +13,9 @@ DEMO     ?=
 PAIRS    ?= 1000000
 SEED     ?= 1
 
+# Packages that have fault plans.
+FAULTS := faults
+
 # Packages that take values and return values. verify-imports keeps clients out of them.
 PURE := internal/policy internal/snapshot internal/plan internal/checks internal/render
 
@@ -78,6 +81,10 @@ test-short: ## Run the tests of the pure packages
 .PHONY: test-semantic
 test-semantic: ## Ask the engines for PAIRS (spec, packet) pairs, from SEED on
 	cd test/semantic && go test -count=1 -timeout 60m -run TestBackendsMeanWhatTheSpecSays -v . -args -pairs $(PAIRS) -seed $(SEED)
+
+.PHONY: test-faults
+test-faults: $(if $(filter $(ASSETS),$(KUBEBUILDER_ASSETS)),controlplane) ## Run every fault plan, of which test runs a sample
+	PCINB_FAULTS=full go test -count=1 -p 1 -timeout 3h -v $(FAULTS:%=./test/%/...) | grep -vE '^ *(===|--- PASS)'
 
 .PHONY: demo
 demo: controlplane build ## Start a cluster with the operator in it; DEMO=once runs the story and ends
