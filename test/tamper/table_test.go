@@ -123,7 +123,8 @@ func TestAttacks(t *testing.T) {
 	shared := newBaseline("pci")
 	s.create(t, shared)
 	s.awaitAdmission(t, shared)
-	attacks := slices.Concat(onPolicies(), onCoverages(), onNamespaces(), onBaselines(), onPods(), onAdmission(), onTheOperator())
+	attacks := slices.Concat(
+		onPolicies(), onOwners(), onCoverages(), onNamespaces(), onSpecs(), onBaselines(), onPods(), onAdmission(), onTheAccount(), onTheOperator())
 	t.Run("each", func(t *testing.T) {
 		for i, a := range attacks {
 			for _, r := range roles {
