@@ -115,7 +115,7 @@ func (o outcome) also(then func(*cell)) outcome {
 }
 
 // TestAttacks is the table.
-func TestAttacks(t *testing.T) {
+func TestAttacks(t *testing.T) { //nolint:tparallel // what all namespaces share is attacked alone, after the rest
 	t.Parallel()
 	s := newSite(t)
 	s.install(t)
