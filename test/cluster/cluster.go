@@ -217,6 +217,31 @@ func (c *Cluster) RestartAPIServer(ctx context.Context) error {
 	return c.startAPIServer(ctx)
 }
 
+// Restart stops the whole control plane and starts it again with the same data
+// and on the same ports. What Record brought in stays as it is.
+func (c *Cluster) Restart(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopped {
+		return errors.New("restarting the control plane: the cluster is stopped")
+	}
+	var old []entry
+	for _, p := range c.processes {
+		old = append(old, p.entry)
+	}
+	if err := end(old, c.opts.Dir); err != nil {
+		return err
+	}
+	for _, p := range c.processes {
+		<-p.done
+	}
+	c.processes = nil
+	if err := c.startServers(ctx); err != nil {
+		return err
+	}
+	return c.startControllers(ctx)
+}
+
 // Stop ends what Start and Record brought in, waits until it is gone and
 // removes the data. Logs, certificates and kubeconfigs stay. A second Stop
 // does nothing.
