@@ -66,6 +66,8 @@ type NamespaceReconciler struct {
 	sorted   sync.Once // triage
 	// authored holds, by name, the author of each policy that was written and is in no coverage yet.
 	authored sync.Map
+	// failing holds, by namespace and baseline, since when writes have failed for want of an answer.
+	failing sync.Map
 }
 
 // author says which baseline wrote a policy, and what it became: its UID and resourceVersion.
@@ -110,17 +112,19 @@ func (r *NamespaceReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 	return result, err
 }
 
-// forget drops what is remembered of a namespace that is gone. Cost: what was written and is in no coverage yet, which is
-// little at any time.
+// forget drops what is remembered of a namespace that is gone. Cost: what was written and is in no coverage yet, or could not
+// be written, which is little at any time.
 func (r *NamespaceReconciler) forget(namespace string) {
 	r.Store.ForgetNamespace(namespace)
 	r.fights.forget(namespace)
-	r.authored.Range(func(key, _ any) bool {
-		if name, ok := key.(types.NamespacedName); ok && name.Namespace == namespace {
-			r.authored.Delete(key)
-		}
-		return true
-	})
+	for _, memory := range []*sync.Map{&r.authored, &r.failing} {
+		memory.Range(func(key, _ any) bool {
+			if name, ok := key.(types.NamespacedName); ok && name.Namespace == namespace {
+				memory.Delete(key)
+			}
+			return true
+		})
+	}
 }
 
 func (r *NamespaceReconciler) coverAll(ctx context.Context, ns *corev1.Namespace) (ctrl.Result, error) {
@@ -197,6 +201,7 @@ func (r *NamespaceReconciler) cover(ctx context.Context, s *scope) (time.Duratio
 	if s.transient != nil {
 		return 0, s.transient
 	}
+	r.failing.Delete(s.key())
 	return s.requeueAfter, nil
 }
 

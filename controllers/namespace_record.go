@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -26,11 +27,28 @@ const (
 	eventWarning = corev1.EventTypeWarning
 )
 
+// tellAfter is how long writes may fail for want of an answer before that is told. An API server that answers every second
+// request would otherwise get two more for each that failed: that it failed, and that it no longer does.
+const tellAfter = 2 * time.Second
+
+// passing says whether writes fail for want of an answer, and have not for long.
+func (r *NamespaceReconciler) passing(s *scope) bool {
+	if s.transient == nil {
+		return false
+	}
+	since, _ := r.failing.LoadOrStore(s.key(), s.now)
+	at, ok := since.(time.Time)
+	return ok && s.now.Sub(at) < tellAfter
+}
+
 // record writes the coverage when it changed, then tells the store, the metrics and, of a new state, an event. After a
 // stale view there is nothing to record: the next look follows at once.
 func (r *NamespaceReconciler) record(ctx context.Context, s *scope) error {
 	if errors.Is(s.transient, errStale) {
 		s.transient, s.requeueAfter = nil, retryStale
+		return nil
+	}
+	if r.passing(s) {
 		return nil
 	}
 	state := s.state()
@@ -52,6 +70,9 @@ func (r *NamespaceReconciler) record(ctx context.Context, s *scope) error {
 	operation, err := r.writeCoverage(ctx, s, intended)
 	if err != nil {
 		s.fail(err)
+		if r.passing(s) {
+			return nil
+		}
 		state = pcinetv1alpha1.CoverageFailing
 	}
 	for _, p := range intended.Status.Policies {

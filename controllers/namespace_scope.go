@@ -73,6 +73,11 @@ type wantedPolicy struct {
 	collides string
 }
 
+// key is that of the coverage.
+func (s *scope) key() types.NamespacedName {
+	return types.NamespacedName{Namespace: s.namespace.Name, Name: s.baseline.Name}
+}
+
 func (s *scope) auditing() bool {
 	return s.baseline.Spec.Enforcement == pcinetv1alpha1.EnforcementAudit
 }
