@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
@@ -73,12 +74,14 @@ func newMapper(scheme *runtime.Scheme) (apimeta.RESTMapper, error) {
 	add := func(obj client.Object, scope apimeta.RESTScope) error {
 		gvk, err := apiutil.GVKForObject(obj, scheme)
 		mapper.Add(gvk, scope)
+		mapper.Add(gvk.GroupVersion().WithKind(gvk.Kind+"List"), scope) // a cache of several namespaces asks for it
 		return err
 	}
 	var errs []error
-	for _, obj := range facts.Cached() {
+	for _, obj := range append(facts.Cached(), &admissionregistrationv1.ValidatingAdmissionPolicy{}, &admissionregistrationv1.ValidatingAdmissionPolicyBinding{}) {
 		switch obj.(type) {
-		case *corev1.Namespace, *pcinetv1alpha1.PCINetworkBaseline:
+		case *corev1.Namespace, *pcinetv1alpha1.PCINetworkBaseline,
+			*admissionregistrationv1.ValidatingAdmissionPolicy, *admissionregistrationv1.ValidatingAdmissionPolicyBinding:
 			errs = append(errs, add(obj, apimeta.RESTScopeRoot))
 		default:
 			errs = append(errs, add(obj, apimeta.RESTScopeNamespace))
