@@ -47,7 +47,7 @@ const retryStale = 20 * time.Millisecond
 // idempotent and does not wait for a lease. Only removals wait for election.
 type NamespaceReconciler struct {
 	// Reader waits until the cache has seen our own writes; Cache does not, and is for what others write. Live asks the API
-	// server, before anything is removed.
+	// server, before anything is removed and when the cache must be behind.
 	Reader, Cache, Live client.Reader
 	// Applier writes what Reader reads. Natives writes policies of other APIs, whose caches come and go and are not waited for.
 	Applier, Natives *apply.Applier
@@ -156,11 +156,12 @@ func (r *NamespaceReconciler) load(ctx context.Context, ns *corev1.Namespace) ([
 	if err != nil {
 		return nil, err
 	}
-	observed, err := facts.Namespace(ctx, r.Cache, ns)
+	reader := contemporary{r.Cache, r.Live, ns}
+	observed, err := facts.Namespace(ctx, reader, ns)
 	if err != nil {
 		return nil, err
 	}
-	policies, err := r.Backends.list(ctx, r.Cache, ns.Name)
+	policies, err := r.Backends.list(ctx, reader, ns.Name)
 	if err != nil {
 		return nil, err
 	}
