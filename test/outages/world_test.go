@@ -4,7 +4,6 @@
 package outages_test
 
 import (
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -15,19 +14,15 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/test/site"
 )
 
-const (
-	baselineName = "outage"
-	denyName     = "pcinb-outage-default-deny"
-	dnsName      = "pcinb-outage-allow-dns"
-	label        = "example.com/group"
-)
+const baselineName = "outage"
+
+var denyName, dnsName = site.Deny(baselineName), site.DNS(baselineName)
 
 // keeper runs an operator as the kubelet would: one that ends is started again, at once the first time, then 10 s later.
 type keeper struct {
@@ -43,21 +38,20 @@ func (k *keeper) fresh() { k.crashed.Store(false) }
 func keepOperator(t *testing.T, p *proxy) *keeper {
 	t.Helper()
 	k := &keeper{}
-	launch := func() bool {
+	launch := func() error { // fails while the API server itself is away, which gives the token
 		o, err := env.Launch(t.Context(), &p.server)
 		if err != nil {
-			t.Error(err)
-			return false
+			return err
 		}
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		k.operator = o
-		return true
+		return nil
 	}
 	stop := make(chan struct{})
 	var wait sync.WaitGroup
-	if !launch() {
-		t.FailNow()
+	if err := launch(); err != nil {
+		t.Fatal(err)
 	}
 	wait.Go(func() {
 		for {
@@ -74,12 +68,8 @@ func keepOperator(t *testing.T, p *proxy) *keeper {
 				}
 			}
 			k.restarts.Add(1)
-			if _, err := site.Eventually(t.Context(), patience, func() error {
-				if !launch() {
-					return errors.New("it does not start")
-				}
-				return nil
-			}); err != nil {
+			if _, err := site.Eventually(t.Context(), site.Patience, launch); err != nil {
+				t.Error(err)
 				return
 			}
 		}
@@ -101,19 +91,17 @@ func (k *keeper) now() *site.Operator {
 	return k.operator
 }
 
-func createBaseline(t *testing.T) *pcinetv1alpha1.PCINetworkBaseline {
+func createBaseline(t *testing.T) {
 	t.Helper()
-	b := &pcinetv1alpha1.PCINetworkBaseline{ObjectMeta: metav1.ObjectMeta{Name: baselineName}}
-	b.Spec.Namespaces.Selector = &pcinetv1alpha1.LabelSelector{MatchLabels: map[string]pcinetv1alpha1.LabelValue{label: baselineName}}
+	b := site.NewBaseline(baselineName)
+	b.Spec.Admission.TamperGuard = pcinetv1alpha1.AdmissionOff // or nothing could be changed
 	if err := env.Client.Create(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}
-	return b
 }
 
 // world is the namespaces of one test, half of which are there before it.
 type world struct {
-	baseline *pcinetv1alpha1.PCINetworkBaseline
 	recorder *site.Recorder
 	mark     int64
 	changes  int
@@ -124,35 +112,43 @@ type world struct {
 	ideal  int
 }
 
-var worlds atomic.Int64
+// changes is how many changes a world sees.
+func changes() int {
+	if site.Full() {
+		return 40
+	}
+	return 20
+}
 
-// changesOf is how many changes a world sees.
-const changesOf = 40
-
-// newWorld makes the namespaces that are there before, and waits until all is at rest.
-func newWorld(t *testing.T, b *pcinetv1alpha1.PCINetworkBaseline) *world {
+// newWorlds makes the namespaces that are there before, and waits until all is at rest.
+func newWorlds(t *testing.T, count int) []*world {
 	t.Helper()
-	w := &world{baseline: b, opened: map[string]bool{}}
-	number := worlds.Add(1)
-	for i := range changesOf {
-		name := fmt.Sprintf("world%d-%d", number, i)
-		w.scope = append(w.scope, name)
-		if kindOf(i) != creation {
-			w.create(t, name)
-		}
-	}
-	present := w.scope
-	w.scope = nil
-	for i, name := range present {
-		if kindOf(i) != creation {
+	var worlds []*world
+	var present []string
+	for n := range count {
+		w := &world{opened: map[string]bool{}}
+		worlds = append(worlds, w)
+		for i := range changes() {
+			name := fmt.Sprintf("world%d-%d", n, i)
 			w.scope = append(w.scope, name)
+			if kindOf(i) != creation {
+				present = append(present, name)
+				w.create(t, name)
+			}
 		}
 	}
-	if _, err := site.Eventually(t.Context(), patience, func() error { return w.right(t) }); err != nil {
+	if _, err := site.Eventually(t.Context(), site.Patience, func() error { return env.Protected(t.Context(), baselineName, present...) }); err != nil {
 		t.Fatal(err)
 	}
-	w.scope = present
-	w.rest(t)
+	if err := env.Rest(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return worlds
+}
+
+// begin records from now on.
+func (w *world) begin(t *testing.T) {
+	t.Helper()
 	var err error
 	if w.recorder, err = env.Record(t.Context()); err != nil {
 		t.Fatal(err)
@@ -161,33 +157,12 @@ func newWorld(t *testing.T, b *pcinetv1alpha1.PCINetworkBaseline) *world {
 	if w.mark, err = env.Audit.Mark(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	return w
-}
-
-// rest waits until the operator has written nothing for a while.
-func (w *world) rest(t *testing.T) {
-	t.Helper()
-	_, err := site.Eventually(t.Context(), patience, func() error {
-		mark, err := env.Audit.Mark(t.Context())
-		if err != nil {
-			return err
-		}
-		time.Sleep(time.Second)
-		if writes, err := env.Audit.Writes(t.Context(), mark); err != nil || len(writes) > 0 {
-			return fmt.Errorf("it writes: %v, %w", writes, err)
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 func (w *world) create(t *testing.T, name string) {
 	t.Helper()
-	_, err := site.Eventually(t.Context(), patience, func() error {
-		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{label: baselineName}}}
-		return env.Client.Create(t.Context(), ns)
+	_, err := site.Eventually(t.Context(), site.Patience, func() error {
+		return env.Client.Create(t.Context(), site.NewNamespace(name, baselineName))
 	})
 	if err != nil {
 		t.Error(err)
@@ -231,14 +206,14 @@ func (w *world) change(t *testing.T) {
 			w.ideal += 3
 		}
 		w.changes++
-		time.Sleep(duration() / changesOf)
+		time.Sleep(duration() / time.Duration(len(w.scope)))
 	}
 }
 
 func (w *world) deletePolicy(t *testing.T, namespace, name string) {
 	t.Helper()
 	policy := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
-	if _, err := site.Eventually(t.Context(), patience, func() error { return env.Client.Delete(t.Context(), policy) }); err != nil {
+	if _, err := site.Eventually(t.Context(), site.Patience, func() error { return env.Client.Delete(t.Context(), policy) }); err != nil {
 		t.Error(err)
 	}
 }
@@ -246,7 +221,7 @@ func (w *world) deletePolicy(t *testing.T, namespace, name string) {
 // open has the deny let everything in.
 func (w *world) open(t *testing.T, namespace string) {
 	t.Helper()
-	_, err := site.Eventually(t.Context(), patience, func() error {
+	_, err := site.Eventually(t.Context(), site.Patience, func() error {
 		policy := &networkingv1.NetworkPolicy{}
 		if err := env.Client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: denyName}, policy); err != nil {
 			return err
@@ -263,10 +238,10 @@ func (w *world) open(t *testing.T, namespace string) {
 func (w *world) recreate(t *testing.T, name string) {
 	t.Helper()
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
-	if _, err := site.Eventually(t.Context(), patience, func() error { return client.IgnoreNotFound(env.Client.Delete(t.Context(), ns)) }); err != nil {
+	if _, err := site.Eventually(t.Context(), site.Patience, func() error { return client.IgnoreNotFound(env.Client.Delete(t.Context(), ns)) }); err != nil {
 		t.Error(err)
 	}
-	_, err := site.Eventually(t.Context(), patience, func() error {
+	_, err := site.Eventually(t.Context(), site.Patience, func() error {
 		if err := env.Client.Get(t.Context(), client.ObjectKey{Name: name}, ns); !apierrors.IsNotFound(err) {
 			return fmt.Errorf("it is there: %w", err)
 		}
@@ -281,7 +256,7 @@ func (w *world) recreate(t *testing.T, name string) {
 // converge waits until all is right, and returns how long after the fault's end that was.
 func (w *world) converge(t *testing.T, k *keeper) time.Duration {
 	t.Helper()
-	took, err := site.Eventually(t.Context(), patience, func() error { return w.right(t) })
+	took, err := site.Eventually(t.Context(), site.Patience, func() error { return w.right(t) })
 	if err != nil {
 		t.Fatalf("%v; end of the operator's log:\n%s", err, k.now().Tail())
 	}
@@ -294,42 +269,15 @@ func (w *world) converge(t *testing.T, k *keeper) time.Duration {
 // right returns an error unless every namespace in scope has its policies, and a coverage that is about them.
 func (w *world) right(t *testing.T) error {
 	t.Helper()
-	var policies networkingv1.NetworkPolicyList
-	var coverages pcinetv1alpha1.NamespaceCoverageList
-	if err := errors.Join(env.Client.List(t.Context(), &policies), env.Client.List(t.Context(), &coverages)); err != nil {
-		return err
-	}
-	live := map[string]*networkingv1.NetworkPolicy{}
-	for i := range policies.Items {
-		live[policies.Items[i].Namespace+"/"+policies.Items[i].Name] = &policies.Items[i]
-	}
-	covered := map[string]*pcinetv1alpha1.NamespaceCoverage{}
-	for i := range coverages.Items {
-		covered[coverages.Items[i].Namespace] = &coverages.Items[i]
-	}
-	for _, ns := range w.scope {
-		deny, dns, coverage := live[ns+"/"+denyName], live[ns+"/"+dnsName], covered[ns]
-		switch {
-		case deny == nil || dns == nil || coverage == nil:
-			return fmt.Errorf("namespace %s: deny %v, allowance %v, coverage %v", ns, deny != nil, dns != nil, coverage != nil)
-		case len(deny.Spec.Ingress)+len(deny.Spec.Egress) > 0 || len(deny.Spec.PolicyTypes) != 2:
-			return fmt.Errorf("namespace %s: the deny is open", ns)
-		case coverage.Status.State != pcinetv1alpha1.CoverageProtected:
-			return fmt.Errorf("namespace %s is %s", ns, coverage.Status.State)
-		}
-		for _, p := range coverage.Status.Policies {
-			if l := live[ns+"/"+p.Name]; l == nil || string(l.UID) != p.UID {
-				return fmt.Errorf("namespace %s: the coverage is about another %s", ns, p.Name)
-			}
-		}
-	}
-	return nil
+	return env.Protected(t.Context(), baselineName, w.scope...)
 }
 
 // judge checks what was written and recorded, and returns the successful writes and the ideal.
 func (w *world) judge(t *testing.T) (writes, ideal int) {
 	t.Helper()
-	w.rest(t)
+	if err := env.Rest(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	all, err := env.Audit.Writes(t.Context(), w.mark)
 	if err != nil {
 		t.Fatal(err)
@@ -349,24 +297,17 @@ func (w *world) judge(t *testing.T) (writes, ideal int) {
 	if float64(writes) > 1.1*float64(w.ideal) {
 		t.Errorf("%d writes, ideal are %d: %v", writes, w.ideal, per)
 	}
-	events, err := w.recorder.Events(t.Context())
+	lives, err := w.recorder.Lives(t.Context(), baselineName)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ending := map[string]bool{}
-	for _, e := range events {
-		name := e.Object.GetName()
-		switch {
-		case isNamespace(e.Object):
-			ending[name] = e.Object.GetDeletionTimestamp() != nil && e.Type != watch.Deleted
-		case e.Type == watch.Deleted && name == denyName && !w.opened[e.Object.GetNamespace()] && !ending[e.Object.GetNamespace()]:
-			t.Errorf("the deny of %s went", e.Object.GetNamespace())
+	for _, l := range lives {
+		if w.opened[l.Namespace] {
+			l.Lost, l.Denies = l.Lost-1, l.Denies-1
+		}
+		if err := l.Sound(); err != nil {
+			t.Error(err)
 		}
 	}
 	return writes, w.ideal
-}
-
-func isNamespace(obj client.Object) bool {
-	_, ok := obj.(*corev1.Namespace)
-	return ok
 }

@@ -24,7 +24,8 @@ import (
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 )
 
-// Event is one change of an object. Version orders the events of all kinds as the API server stored them.
+// Event is one change of an object. Version orders the events of all kinds as the API server stored them; it is 0 for what was
+// there when the recording began.
 type Event struct {
 	At      time.Time
 	Type    watch.EventType
@@ -32,7 +33,8 @@ type Event struct {
 	Version int64
 }
 
-// Recorder keeps every version of all Namespaces, Pods, NetworkPolicies and NamespaceCoverages. If its watch breaks it goes on
+// Recorder keeps every version of all Namespaces, Pods, NetworkPolicies and NamespaceCoverages. What is there already comes first,
+// in an order in which nothing lacks what it depends on. If its watch breaks it goes on
 // where it was; if the API server has forgotten that, it makes up for the difference, and for an object that was made anew
 // meanwhile for a deletion too.
 type Recorder struct {
@@ -46,22 +48,28 @@ type Recorder struct {
 	grown  chan struct{} // closed, and replaced, with each event
 }
 
-// recorded are the kinds that are recorded.
+// recorded are the kinds that are recorded. A coverage tells of policies, a pod waits for its coverage.
 func recorded() []client.ObjectList {
-	return []client.ObjectList{&corev1.NamespaceList{}, &corev1.PodList{}, &networkingv1.NetworkPolicyList{}, &pcinetv1alpha1.NamespaceCoverageList{}}
+	return []client.ObjectList{&corev1.NamespaceList{}, &networkingv1.NetworkPolicyList{}, &pcinetv1alpha1.NamespaceCoverageList{}, &corev1.PodList{}}
 }
 
 // Record records from now on, until Stop.
 func (s *Site) Record(ctx context.Context) (*Recorder, error) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r := &Recorder{client: s.Client, cancel: cancel, live: map[string]client.Object{}, grown: make(chan struct{})}
-	for _, list := range recorded() {
-		version, err := r.relist(ctx, list)
-		if err != nil {
+	versions := make([]string, len(recorded()))
+	for i, list := range recorded() {
+		var err error
+		if versions[i], err = r.relist(ctx, list); err != nil {
 			r.Stop()
 			return nil, err
 		}
-		r.wait.Go(func() { r.follow(ctx, list, version) })
+	}
+	for i := range r.events {
+		r.events[i].Version = 0
+	}
+	for i, list := range recorded() {
+		r.wait.Go(func() { r.follow(ctx, list, versions[i]) })
 	}
 	return r, nil
 }
