@@ -10,7 +10,9 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -18,6 +20,7 @@ import (
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/internal/apply"
 	"github.com/pcinetwork/pci-network-baseline/internal/checks"
+	"github.com/pcinetwork/pci-network-baseline/internal/policy"
 	"github.com/pcinetwork/pci-network-baseline/internal/render"
 )
 
@@ -94,12 +97,44 @@ func (r *NamespaceReconciler) writeCoverage(ctx context.Context, s *scope, inten
 	var live client.Object // a nil *NamespaceCoverage in it would not be nil
 	if s.previous != nil {
 		live = s.previous
+	} else if there, err := r.denyIsThere(ctx, s); err != nil || !there {
+		s.requeueAfter = sooner(s.requeueAfter, retryStale)
+		return apply.None, err
 	}
 	change, err := r.Applier.Write(ctx, intended, live)
 	if stale(err) {
 		s.requeueAfter, err = retryStale, nil
 	}
 	return or(change.Operation, apply.None), err
+}
+
+// denyIsThere asks the API server for a deny that this process did not write, before the first coverage says that it is in place:
+// the caches may show an earlier namespace of that name, and its deny, when only that of coverages knows that it has gone.
+func (r *NamespaceReconciler) denyIsThere(ctx context.Context, s *scope) (bool, error) {
+	for _, w := range s.wanted {
+		if w.policy.Role != policy.Deny || w.live == nil || r.author(w.live).uid == w.live.GetUID() {
+			continue
+		}
+		_, empty := w.api.New()
+		list, ok := empty.(client.ObjectList)
+		if !ok {
+			return false, fmt.Errorf("%T is no list", empty)
+		}
+		named := client.MatchingFields{"metadata.name": w.live.GetName()}
+		if err := r.Live.List(ctx, list, client.InNamespace(s.namespace.Name), named); err != nil {
+			return false, fmt.Errorf("asking for %s %s: %w", w.api.resource, w.live.GetName(), err)
+		}
+		there := false
+		err := apimeta.EachListItem(list, func(item runtime.Object) error {
+			obj, ok := item.(client.Object)
+			there = there || ok && obj.GetUID() == w.live.GetUID()
+			return nil
+		})
+		if err != nil || !there {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 func (r *NamespaceReconciler) recordOutOfScope(ctx context.Context, s *scope) error {
