@@ -87,6 +87,7 @@ func outages(p *proxy) []outage {
 		{"409 to 50 % of the writes", during(p.storm(409, conflict, 0.5, false)), false},
 		{"2 s of latency", during(p.slow(2 * time.Second)), false},
 		{"watches end after 1 s", fromNow(p.shortWatches(time.Second)), false},
+		{"policies cannot be watched", fromNow(p.blind("networkpolicies")), false},
 		{"versions are too old", fromNow(p.forgetful), false},
 		{"etcd restarts, compacted, and so does the API server", func(t *testing.T, work func()) {
 			p.refuse(t)

@@ -20,6 +20,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"path"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -237,6 +238,18 @@ func (p *proxy) shortWatches(life time.Duration) fault {
 			}
 		}()
 		next.ServeHTTP(w, r.WithContext(ctx))
+	}
+}
+
+// blind refuses the watches of one kind, while all others go on.
+func (p *proxy) blind(resource string) fault {
+	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if watching(r) && path.Base(r.URL.Path) == resource {
+			p.hit.Add(1)
+			answer(w, http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable)
+			return
+		}
+		next.ServeHTTP(w, r)
 	}
 }
 
