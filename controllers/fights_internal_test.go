@@ -4,59 +4,141 @@
 package controllers
 
 import (
+	"strconv"
 	"testing"
 	"time"
-
-	"k8s.io/apimachinery/pkg/types"
 )
 
 var (
 	begin = time.Date(2026, 11, 25, 9, 0, 0, 0, time.UTC)
-	deny  = types.NamespacedName{Namespace: "shop", Name: "pcinb-pci-default-deny"}
+	deny  = objectKey{"networkpolicies.networking.k8s.io", "shop", "pcinb-pci-default-deny"}
 )
 
-func TestAFightIsMoreThanFiveRepairsInAMinute(t *testing.T) {
+// hits has an object changed every so often for a time, on a replica that writes as soon as it may and sees what it has
+// written. It returns when that was.
+func hits(f *fights, key objectKey, from, every, lasting time.Duration) []time.Duration {
+	var written []time.Duration
+	for at := from; at < from+lasting; at += every {
+		f.seen(key, begin.Add(at), true)
+		if f.need(key, "mallory", begin.Add(at), true) == 0 {
+			f.wrote(key, begin.Add(at))
+			f.seen(key, begin.Add(at), true)
+			written = append(written, at)
+		}
+	}
+	return written
+}
+
+func TestTheLadder(t *testing.T) {
 	t.Parallel()
+	const ms, s, minute = time.Millisecond, time.Second, time.Minute
 	for name, tc := range map[string]struct {
-		repairs []time.Duration // after begin
-		asked   time.Duration
-		want    bool
-		until   time.Duration
+		every, lasting time.Duration
+		want           int // writes
+		fought         bool
 	}{
-		"five repairs":                    {repairs: []time.Duration{0, 1, 2, 3, 4}, asked: 5},
-		"six within a minute":             {repairs: []time.Duration{0, 1, 2, 3, 4, 59e9}, asked: 59e9, want: true, until: 60e9},
-		"six in more than a minute":       {repairs: []time.Duration{0, 1e9, 2e9, 3e9, 4e9, 60e9}, asked: 60e9},
-		"long over":                       {repairs: []time.Duration{0, 1, 2, 3, 4, 5}, asked: 61e9},
-		"the latest six of many count":    {repairs: []time.Duration{0, 1e9, 2e9, 3e9, 4e9, 5e9, 6e9, 7e9}, asked: 8e9, want: true, until: 62e9},
-		"over when the oldest six is old": {repairs: []time.Duration{0, 1e9, 2e9, 3e9, 4e9, 5e9, 6e9, 7e9}, asked: 62e9},
+		"five within a minute are repaired at once":         {every: ms, lasting: 5 * ms, want: 5},
+		"a sixth is a fight, and waits":                     {every: ms, lasting: 6 * ms, want: 5, fought: true},
+		"a slow sixth is a fight, and waits for nothing":    {every: 5 * s, lasting: 30 * s, want: 6, fought: true},
+		"five a minute for ever are no fight":               {every: 12 * s, lasting: 10 * minute, want: 50},
+		"six a minute are one, and each is repaired":        {every: 10 * s, lasting: 10 * minute, want: 60, fought: true},
+		"a loop is repaired every 1.8 s":                    {every: 10 * ms, lasting: 10 * minute, want: 5 + 333, fought: true},
+		"somebody a bit slower than we are is as well":      {every: 1900 * ms, lasting: 19 * s, want: 10, fought: true},
+		"two a second are repaired every 2 s, the next one": {every: 500 * ms, lasting: 62 * s, want: 5 + 29, fought: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := newFights()
-			for _, after := range tc.repairs {
-				f.repaired(deny, "mallory", begin.Add(after))
+			began := 0
+			f := newFights(func() { began++ })
+			got := hits(f, deny, 0, tc.every, tc.lasting)
+			if len(got) != tc.want {
+				t.Errorf("%d writes, want %d: %v", len(got), tc.want, got)
 			}
-			manager, until, fought := f.contested(deny, begin.Add(tc.asked))
-			if fought != tc.want || (fought && (manager != "mallory" || !until.Equal(begin.Add(tc.until)))) {
-				t.Errorf("contested: %v by %q until %s, want %v by mallory until %s", fought, manager, until.Sub(begin), tc.want, tc.until)
+			last := begin.Add(tc.lasting - tc.every)
+			manager, until, fought := f.contested(deny, last)
+			if fought != tc.fought || began > 1 || (began == 1) != fought {
+				t.Errorf("contested: %v after %d fights began, want %v", fought, began, tc.fought)
+			}
+			if fought && (manager != "mallory" || !until.Equal(last.Add(minute))) {
+				t.Errorf("with %q until %s, want mallory until %s", manager, until.Sub(begin), last.Add(minute).Sub(begin))
+			}
+			if _, _, fought := f.contested(deny, last.Add(minute)); fought {
+				t.Error("a quiet minute did not end it")
+			}
+			if got := hits(f, deny, tc.lasting+2*minute, ms, 6*ms); len(got) != 5 {
+				t.Errorf("the next time %d were repaired at once, want 5 again", len(got))
 			}
 		})
+	}
+}
+
+// A standby sees what happens to an object, not who does it.
+func TestAStandbyJoinsAFightThatNobodyElseLeads(t *testing.T) {
+	t.Parallel()
+	f := newFights(func() {})
+	f.resume(deny, begin, false)
+	at := begin
+	for range 100 { // the active replica and the other side are at it
+		at = at.Add(fightPause)
+		f.seen(deny, at, false)
+		if left := f.need(deny, "", at, false); left != fightPause+standbyDelay {
+			t.Fatalf("the standby waits %s, want %s", left, fightPause+standbyDelay)
+		}
+	}
+	if left := f.need(deny, "", at.Add(fightPause+standbyDelay), false); left != 0 {
+		t.Errorf("nobody is at it any more, and the standby waits %s", left)
+	}
+	if left := f.need(deny, "", at, true); left != 0 {
+		t.Errorf("once elected it waits %s for its first write", left)
+	}
+}
+
+// What was written down is believed by a process that knows nothing itself, and not by the one that knows that it is over.
+func TestAFightThatIsOverIsNotResumed(t *testing.T) {
+	t.Parallel()
+	f := newFights(func() {})
+	hits(f, deny, 0, time.Millisecond, 6*time.Millisecond)
+	over := begin.Add(fightWindow + time.Second)
+	f.resume(deny, over, true)
+	if _, _, fought := f.contested(deny, over); fought {
+		t.Error("the fight goes on")
+	}
+	f.resume(objectKey{name: "other"}, over, true)
+	if _, _, fought := f.contested(objectKey{name: "other"}, over); !fought {
+		t.Error("what nobody remembers is not resumed")
+	}
+}
+
+func TestOldFightsAreForgotten(t *testing.T) {
+	t.Parallel()
+	f := newFights(func() {})
+	for i := range 1000 {
+		key := objectKey{name: strconv.Itoa(i)}
+		hits(f, key, time.Duration(i)*time.Second, time.Millisecond, 6*time.Millisecond)
+		if n, most := len(f.objects), int(3*fightWindow/time.Second); n > most {
+			t.Fatalf("%d objects are remembered, want those of three minutes at most", n)
+		}
+	}
+	for key, o := range f.objects {
+		if cap(o.writes) > 2*fightRepairs {
+			t.Errorf("%s: room for %d writes", key.name, cap(o.writes))
+		}
 	}
 }
 
 // Namespaces that come and go leave nothing behind, however they were at their end.
 func TestAGoneNamespaceIsForgotten(t *testing.T) {
 	t.Parallel()
-	r := &NamespaceReconciler{Store: NewStore(), fights: newFights()}
-	other := types.NamespacedName{Namespace: "ledger", Name: deny.Name}
-	for _, object := range []types.NamespacedName{deny, other} {
-		r.fights.repaired(object, "mallory", begin)
-		r.authored.Store(object, author{"pci", "1", "7"})
-		r.Store.Born(object.Namespace, begin)
-		r.Store.Expect(object.Namespace)
-		r.Store.Set(object.Namespace, "pci", Record{Generation: 1})
+	r := &NamespaceReconciler{Store: NewStore(), fights: newFights(func() {})}
+	other := objectKey{deny.resource, "ledger", deny.name}
+	for _, object := range []objectKey{deny, other} {
+		r.fights.need(object, "mallory", begin, true)
+		r.authored.Store(object, author{"pci", 1, "1", "7"})
+		r.Store.Born(object.namespace, begin)
+		r.Store.Expect(object.namespace)
+		r.Store.Set(object.namespace, "pci", Record{Generation: 1})
 	}
-	r.forget(deny.Namespace)
+	r.forget(deny.namespace)
 	if n := len(r.fights.objects); n != 1 {
 		t.Errorf("fights remember %d objects, want the other namespace's", n)
 	}

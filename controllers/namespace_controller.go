@@ -64,15 +64,16 @@ type NamespaceReconciler struct {
 	fights   *fights
 	queue    queue     // set by everything, before the first reconcile
 	sorted   sync.Once // triage
-	// authored holds, by name, the author of each policy that was written and is in no coverage yet.
+	// authored holds, by objectKey, the author of each policy that was written and is in no coverage yet.
 	authored sync.Map
 }
 
-// author says which baseline wrote a policy, and what it became: its UID and resourceVersion.
+// author says which generation of which baseline wrote a policy, and what it became: its UID and resourceVersion.
 type author struct {
-	baseline string
-	uid      types.UID
-	version  string
+	baseline   string
+	generation int64
+	uid        types.UID
+	version    string
 }
 
 // +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch
@@ -116,7 +117,7 @@ func (r *NamespaceReconciler) forget(namespace string) {
 	r.Store.ForgetNamespace(namespace)
 	r.fights.forget(namespace)
 	r.authored.Range(func(key, _ any) bool {
-		if name, ok := key.(types.NamespacedName); ok && name.Namespace == namespace {
+		if name, ok := key.(objectKey); ok && name.namespace == namespace {
 			r.authored.Delete(key)
 		}
 		return true

@@ -9,8 +9,8 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -37,6 +37,10 @@ func (r *NamespaceReconciler) record(ctx context.Context, s *scope) error {
 	if state == "" {
 		return r.recordOutOfScope(ctx, s)
 	}
+	if s.contested != "" && s.previous != nil && !r.elected() { // the active replica tells of a fight
+		r.tell(s, state)
+		return nil
+	}
 	if s.wrote && s.refused == "" && s.transient == nil && s.contested == "" { // in a fight every look writes
 		s.deferred, s.requeueAfter = true, soon
 		return nil
@@ -54,13 +58,7 @@ func (r *NamespaceReconciler) record(ctx context.Context, s *scope) error {
 		s.fail(err)
 		state = pcinetv1alpha1.CoverageFailing
 	}
-	for _, p := range intended.Status.Policies {
-		r.authored.Delete(types.NamespacedName{Namespace: s.namespace.Name, Name: p.Name})
-	}
-	r.Store.Set(s.namespace.Name, s.baseline.Name, Record{
-		Generation: s.baseline.Generation, UID: s.baseline.UID, Sequence: s.sequence, State: state, Stalled: s.stalled(),
-		Worst: s.worst(), Widening: s.finding("NothingWidens").Failed().Message,
-	})
+	r.tell(s, state)
 	if operation == apply.None {
 		return nil
 	}
@@ -68,17 +66,41 @@ func (r *NamespaceReconciler) record(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// writeCoverage writes the coverage if it differs from the live one.
+// tell has the baseline know.
+func (r *NamespaceReconciler) tell(s *scope, state pcinetv1alpha1.CoverageState) {
+	r.Store.Set(s.namespace.Name, s.baseline.Name, Record{
+		Generation: s.baseline.Generation, UID: s.baseline.UID, Sequence: s.sequence, State: state, Stalled: s.stalled(),
+		Worst: s.worst(), Widening: s.finding("NothingWidens").Failed().Message,
+	})
+}
+
+// writeCoverage writes the coverage if it differs from the live one. It may be fought over as everything may.
 func (r *NamespaceReconciler) writeCoverage(ctx context.Context, s *scope, intended *pcinetv1alpha1.NamespaceCoverage) (apply.Operation, error) {
 	var live client.Object // a nil *NamespaceCoverage in it would not be nil
+	var drift apply.Drift
 	if s.previous != nil {
-		live = s.previous
+		live, drift = s.previous, apply.Diff(intended, s.previous)
+	}
+	key, again := coverages.key(intended), r.Store.Last(s.namespace.Name, s.baseline.Name).State != ""
+	if again && (live == nil || !drift.None()) {
+		if left := r.fights.need(key, drift.Manager, s.now, r.elected()); left > 0 {
+			s.requeueAfter = sooner(s.requeueAfter, left)
+			return apply.None, nil
+		}
+		r.fights.wrote(key, s.now)
 	}
 	change, err := r.Applier.Write(ctx, intended, live)
-	if stale(err) {
-		s.requeueAfter, err = retryStale, nil
+	switch {
+	case stale(err):
+		s.requeueAfter = retryStale
+		return apply.None, nil
+	case err != nil:
+		return apply.None, err
 	}
-	return or(change.Operation, apply.None), err
+	for _, p := range intended.Status.Policies {
+		r.authored.Delete(objectKey{p.Resource, s.namespace.Name, p.Name})
+	}
+	return change.Operation, nil
 }
 
 func (r *NamespaceReconciler) recordOutOfScope(ctx context.Context, s *scope) error {
@@ -100,15 +122,19 @@ func (r *NamespaceReconciler) recordOutOfScope(ctx context.Context, s *scope) er
 	return nil
 }
 
-// announce emits an event when the state has changed, except for a namespace that is protected at once: a cluster that
-// makes many namespaces would drown in them.
+// announce emits an event when a fight has begun or the state has changed, except for a namespace that is protected at once: a
+// cluster that makes many namespaces would drown in them.
 func (r *NamespaceReconciler) announce(ctx context.Context, s *scope, state pcinetv1alpha1.CoverageState) {
+	if s.contested != "" && (s.previous == nil || !apimeta.IsStatusConditionTrue(s.previous.Status.Conditions, pcinetv1alpha1.ConditionContested)) {
+		ctrl.LoggerFrom(ctx).Info("A fight has begun", "baseline", s.baseline.Name, "detail", s.contested)
+		r.event(s, eventWarning, pcinetv1alpha1.ReasonRepeatedChanges, "Protect", s.contested)
+	}
 	if s.previous != nil && s.previous.Status.State == state {
 		return
 	}
 	worst := s.worst()
 	switch {
-	case state == pcinetv1alpha1.CoverageFailing, state == pcinetv1alpha1.CoverageContested:
+	case state == pcinetv1alpha1.CoverageFailing:
 		ctrl.LoggerFrom(ctx).Info("A namespace is not as it should be", "baseline", s.baseline.Name, "state", string(state), "reason", worst.Reason, "detail", worst.Message)
 		r.event(s, eventWarning, worst.Reason, "Protect", worst.Message)
 	case state == pcinetv1alpha1.CoverageExempt:
