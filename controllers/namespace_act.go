@@ -117,6 +117,9 @@ func (r *NamespaceReconciler) write(ctx context.Context, s *scope, w *wantedPoli
 	if w.state == pcinetv1alpha1.PolicyCollision || w.state == pcinetv1alpha1.PolicyRefused {
 		return false
 	}
+	if s.letGo(w) {
+		return false
+	}
 	if w.left > 0 {
 		s.requeueAfter = sooner(s.requeueAfter, w.left)
 		return false
@@ -145,6 +148,23 @@ func (r *NamespaceReconciler) write(ctx context.Context, s *scope, w *wantedPoli
 		r.repaired(ctx, s, w, change, cause)
 	}
 	return true
+}
+
+// letGo says whether a policy is left as somebody has made it who broke the glass.
+func (s *scope) letGo(w *wantedPolicy) bool { return s.glass.InForce && s.recordedUID(w) != "" }
+
+// recordedUID returns the UID under which the coverage has recorded a policy, or what had its name before it; "" for one that
+// never was in place.
+func (s *scope) recordedUID(w *wantedPolicy) string {
+	if s.previous == nil {
+		return ""
+	}
+	for _, p := range s.previous.Status.Policies {
+		if p.Resource == w.api.resource && (p.Name == w.intended.GetName() || p.Name == w.collides) && p.UID != "" {
+			return p.UID
+		}
+	}
+	return ""
 }
 
 // writer writes the objects of an API.
@@ -252,6 +272,8 @@ func (s *scope) policies() []pcinetv1alpha1.CoveragePolicy {
 		}
 		if w.live != nil && w.state != pcinetv1alpha1.PolicyCollision {
 			p.UID = string(w.live.GetUID())
+		} else if w.live == nil && s.glass.InForce {
+			p.UID = s.recordedUID(w) // or the next look would take it for one that never was
 		}
 		out = append(out, p)
 	}

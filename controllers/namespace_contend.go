@@ -18,7 +18,7 @@ var coverages = kind{resource: "namespacecoverages." + pcinetv1alpha1.GroupVersi
 
 // contend notes whether a policy has to be written because of somebody else, how long that has to wait, and who fights over it.
 func (r *NamespaceReconciler) contend(s *scope, w *wantedPolicy) {
-	if s.backend.paused || s.auditing() && !w.api.staged {
+	if s.backend.paused || s.letGo(w) || s.auditing() && !w.api.staged {
 		return // it is not written anyway
 	}
 	key, leads := w.key(), r.elected()
