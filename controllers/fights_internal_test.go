@@ -7,6 +7,12 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/internal/render/core"
 )
 
 var (
@@ -149,5 +155,46 @@ func TestAGoneNamespaceIsForgotten(t *testing.T) {
 	}
 	if len(r.Store.namespaces) != 1 || len(r.Store.born) != 1 {
 		t.Errorf("the store remembers %v and %v, want the other namespace alone", r.Store.namespaces, r.Store.born)
+	}
+}
+
+// The deny of every API has the same name in a namespace.
+func TestObjectsOfTwoAPIsAreTwo(t *testing.T) {
+	t.Parallel()
+	object := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: deny.namespace, Name: deny.name}}
+	ours, cilium := &kind{resource: deny.resource}, &kind{resource: "ciliumnetworkpolicies.cilium.io"}
+	if ours.key(object) != deny || cilium.key(object) == deny {
+		t.Errorf("they are %v and %v", ours.key(object), cilium.key(object))
+	}
+}
+
+func TestAPolicyIsFoughtOverOnlyWhereItIsRepaired(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		change func(*scope)
+		want   bool
+	}{
+		"a policy that is enforced": {change: func(*scope) {}, want: true},
+		"under break-glass":         {change: func(s *scope) { s.glass.InForce = true }},
+		"under Audit":               {change: func(s *scope) { s.baseline.Spec.Enforcement = pcinetv1alpha1.EnforcementAudit }},
+		"while nothing is written":  {change: func(s *scope) { s.backend.paused = true }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := &NamespaceReconciler{Store: NewStore(), fights: newFights(func() {})}
+			api := &policyAPI{kind: kind{resource: deny.resource}, Backend: core.Backend{}}
+			intended := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: deny.namespace, Name: deny.name}}
+			s := &scope{now: begin, baseline: longest.DeepCopy(), backend: backendChoice{api: api}, previous: &pcinetv1alpha1.NamespaceCoverage{}}
+			s.previous.Status.BaselineGeneration = s.baseline.Generation
+			s.previous.Status.Policies = []pcinetv1alpha1.CoveragePolicy{
+				{Name: deny.name, Resource: deny.resource, UID: "1", State: pcinetv1alpha1.PolicyContested},
+			}
+			tc.change(s)
+			w := &wantedPolicy{api: api, intended: intended, state: pcinetv1alpha1.PolicyMissing}
+			r.contend(s, w)
+			if got := w.contested != ""; got != tc.want {
+				t.Errorf("it is fought over: %t, want %t", got, tc.want)
+			}
+		})
 	}
 }
