@@ -49,8 +49,8 @@ type combat struct {
 	settled time.Duration // from the writer's end until the policy was right for good
 }
 
-// Mutations tried: need without a limit, second always nil, a standby that leads, a coverage that is written without need;
-// each fails here.
+// Ten writers, each on a namespace of its own: how often they make us write, whether they are named, how long a namespace is open,
+// how soon all is well when they stop, and whether others have to wait. Decoys show what the load alone does.
 func TestHostileWriters(t *testing.T) { //nolint:paralleltest // it loads the server
 	active, standby := twoReplicas(t)
 	b := createBaseline(t, "hostile", pcinetv1alpha1.AdmissionOff)
