@@ -114,14 +114,7 @@ func (r *NamespaceReconciler) write(ctx context.Context, s *scope, w *wantedPoli
 	if w.state == pcinetv1alpha1.PolicyInPlace {
 		return true
 	}
-	if w.state == pcinetv1alpha1.PolicyCollision || w.state == pcinetv1alpha1.PolicyRefused {
-		return false
-	}
-	if s.letGo(w) {
-		return false
-	}
-	if w.left > 0 {
-		s.requeueAfter = sooner(s.requeueAfter, w.left)
+	if !s.due(w) {
 		return false
 	}
 	cause := s.repairCause(w)
@@ -148,6 +141,17 @@ func (r *NamespaceReconciler) write(ctx context.Context, s *scope, w *wantedPoli
 		r.repaired(ctx, s, w, change, cause)
 	}
 	return true
+}
+
+// due says whether a policy that is not in place can be written, and now.
+func (s *scope) due(w *wantedPolicy) bool {
+	if w.state == pcinetv1alpha1.PolicyCollision || w.state == pcinetv1alpha1.PolicyRefused || s.letGo(w) {
+		return false
+	}
+	if w.left > 0 {
+		s.requeueAfter = sooner(s.requeueAfter, w.left)
+	}
+	return w.left == 0
 }
 
 // letGo says whether a policy is left as somebody has made it who broke the glass.

@@ -120,6 +120,7 @@ func contested(ctx context.Context, namespace, baseline string) string {
 
 // settle watches for a while when the policy was wrong for the last time.
 func (c *combat) settle(t *testing.T, b *pcinetv1alpha1.PCINetworkBaseline, stopped time.Time) {
+	t.Helper()
 	for time.Since(stopped) < 2*(calm+slack) {
 		asked := time.Now()
 		p := c.policy(c.name)
@@ -133,6 +134,7 @@ func (c *combat) settle(t *testing.T, b *pcinetv1alpha1.PCINetworkBaseline, stop
 
 // report judges a combat and prints it as a row of docs/faults.md.
 func (c *combat) report(t *testing.T, began, stopped time.Time, sent, late map[string][]request) {
+	t.Helper()
 	if c.named == "" {
 		t.Errorf("it is not named %q, the condition says: %q", c.writer.named, contested(t.Context(), c.namespace, "hostile"))
 	}
@@ -161,6 +163,7 @@ func (c *combat) report(t *testing.T, began, stopped time.Time, sent, late map[s
 
 // peace waits until the fight is over, and checks that neither that nor the removal of the second copy has opened anything.
 func (c *combat) peace(t *testing.T, b *pcinetv1alpha1.PCINetworkBaseline, stopped time.Time) {
+	t.Helper()
 	time.Sleep(time.Until(stopped.Add(quiet)))
 	eventually(t, "namespace "+c.namespace+" is at peace", func() error {
 		coverage := &pcinetv1alpha1.NamespaceCoverage{}

@@ -179,7 +179,7 @@ func launch(t *testing.T, agent string) *replica {
 	if err := controllers.Setup(mgr, controllers.Options{Namespace: operatorNamespace, Workers: 8, Registry: registry}); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context())) // kill ends it
 	r := &replica{agent: agent, elected: mgr.Elected(), cancel: cancel, done: make(chan error, 1)}
 	go func() { r.done <- mgr.Start(ctx) }()
 	t.Cleanup(func() { r.kill(t) })
@@ -214,14 +214,14 @@ func twoReplicas(t *testing.T) (active, standby *replica) {
 	return active, launch(t, t.Name()+"-standby")
 }
 
-// eventually waits until check succeeds, and returns how long that took.
-func eventually(t *testing.T, what string, check func() error) time.Duration {
+// eventually waits until check succeeds.
+func eventually(t *testing.T, what string, check func() error) {
 	t.Helper()
 	began := time.Now()
 	for {
 		err := check()
 		if err == nil {
-			return time.Since(began)
+			return
 		}
 		if time.Since(began) > patience {
 			t.Fatalf("waited %s until %s: %v", patience, what, err)
