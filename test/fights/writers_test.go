@@ -60,9 +60,9 @@ var writers = map[string]writer{
 		})
 	}},
 	"an allow-all rule in a loop": {named: "mallory", run: patching(`{"spec": {"ingress": [{}]}}`)},
-	"a forged owner": {named: "mallory", run: patching(`{"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "00000000-0000-4000-8000-000000000000"}]}}`)},
-	"stripped labels": {named: nobody, run: patching(`{"metadata": {"labels": null, "annotations": null}}`)},
-	"reset managed fields": {named: nobody, run: patching(`{"metadata": {"managedFields": [{}]}, "spec": {"egress": [{}]}}`)},
+	"a forged owner":              {named: "mallory", run: patching(`{"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "00000000-0000-4000-8000-000000000000"}]}}`)},
+	"stripped labels":             {named: nobody, run: patching(`{"metadata": {"labels": null, "annotations": null}}`)},
+	"reset managed fields":        {named: nobody, run: patching(`{"metadata": {"managedFields": [{}]}, "spec": {"egress": [{}]}}`)},
 	"the operator's own field manager": {named: nobody, run: func(ctx context.Context, t target) {
 		patch := client.RawPatch(types.MergePatchType, []byte(`{"spec": {"egress": [{}]}}`))
 		loop(ctx, func() { _ = env.client.Patch(ctx, t.policy(t.name), patch, client.FieldOwner("pci-network-baseline")) })
