@@ -78,11 +78,7 @@ func run(m *testing.M) (code int, err error) {
 		return 0, fmt.Errorf("%w (logs: %s)", err, env.dir)
 	}
 	code = m.Run()
-	err = env.operator.stop()
-	if code == 0 && wholeRun() {
-		err = errors.Join(err, checkRights(context.Background()))
-	}
-	if err := errors.Join(err, env.cluster.Stop()); err != nil {
+	if err := errors.Join(env.operator.stop(), env.cluster.Stop()); err != nil {
 		return code, err
 	}
 	if code != 0 {

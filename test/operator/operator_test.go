@@ -24,8 +24,6 @@ import (
 const (
 	operatorNamespace = "pci-network-baseline-system"
 	operatorUser      = "system:serviceaccount:" + operatorNamespace + ":pci-network-baseline"
-	// agentPrefix begins the User-Agent of every operator that runs in this process.
-	agentPrefix = "operator-"
 )
 
 // operator is an operator that runs in this process.
@@ -58,7 +56,7 @@ var operators atomic.Int64
 func startOperator(opts operatorOptions) (*operator, error) {
 	o := &operator{
 		registry: prometheus.NewRegistry(),
-		agent:    fmt.Sprint(agentPrefix, operators.Add(1)),
+		agent:    fmt.Sprintf("operator-%d", operators.Add(1)),
 		done:     make(chan error, 1),
 	}
 	mgr, err := controllers.NewManager(o.config(), ctrl.Options{
