@@ -44,11 +44,12 @@ generate: $(CONTROLLER_GEN) ## Write the deepcopy functions
 	$(CONTROLLER_GEN) object:headerFile=hack/boilerplate.go.txt paths=./api/... paths=./internal/render/cilium
 
 .PHONY: manifests
-manifests: $(CONTROLLER_GEN) ## Write the CRDs and the manager's role from the markers
+manifests: $(CONTROLLER_GEN) ## Write the CRDs and the role from the markers, and the static admission manifests
 	$(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=config/crd
 	@# There is no marker for the values of a map. A null that is not nullable is dropped before any rule could refuse it.
 	sed -i 's/^\( *\)additionalProperties:$$/&\n\1  nullable: true/' config/crd/pcinetwork.dev_*.yaml
 	$(CONTROLLER_GEN) rbac:roleName=manager paths=./controllers/... output:rbac:dir=config/rbac
+	go run ./hack/admission
 
 .PHONY: docs
 docs: ## Write the tables of docs/spec.md from the CRDs and the code

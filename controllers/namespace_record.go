@@ -7,10 +7,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -74,7 +77,8 @@ func (r *NamespaceReconciler) tell(s *scope, state pcinetv1alpha1.CoverageState)
 	})
 }
 
-// writeCoverage writes the coverage if it differs from the live one. It may be fought over as everything may.
+// writeCoverage writes the coverage if it differs from the live one. It may be fought over as everything may. What admission
+// makes of it is no coverage: the gate would believe it.
 func (r *NamespaceReconciler) writeCoverage(ctx context.Context, s *scope, intended *pcinetv1alpha1.NamespaceCoverage) (apply.Operation, error) {
 	var live client.Object // a nil *NamespaceCoverage in it would not be nil
 	var drift apply.Drift
@@ -96,6 +100,11 @@ func (r *NamespaceReconciler) writeCoverage(ctx context.Context, s *scope, inten
 		return apply.None, nil
 	case err != nil:
 		return apply.None, err
+	case change.Operation != apply.None:
+		if d := apply.Diff(intended, change.Object); !d.None() {
+			return change.Operation, apierrors.NewForbidden(schema.ParseGroupResource(coverages.resource), intended.Name,
+				fmt.Errorf("admission changes %s of the coverage", strings.Join(d.Fields, ", ")))
+		}
 	}
 	for _, p := range intended.Status.Policies {
 		r.authored.Delete(objectKey{p.Resource, s.namespace.Name, p.Name})

@@ -28,8 +28,10 @@ import (
 	"github.com/pcinetwork/pci-network-baseline/internal/render/cluster"
 )
 
-// serviceAccount is the name of the operator's account, in its own namespace (config/rbac).
-const serviceAccount = "pci-network-baseline"
+// Account returns the user name of the operator's account, which is in its own namespace (config/rbac).
+func Account(namespace string) string {
+	return "system:serviceaccount:" + namespace + ":pci-network-baseline"
+}
 
 // eventSource is the operator's name in events.
 const eventSource = "pci-network-baseline"
@@ -114,8 +116,8 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 		return err
 	}
 	admissions := &AdmissionReconciler{
-		Reader: mgr.GetClient(), Live: mgr.GetAPIReader(), Applier: applier, Platform: platform, Store: store, Clock: opts.Clock,
-		Operator: "system:serviceaccount:" + opts.Namespace + ":" + serviceAccount,
+		Reader: mgr.GetClient(), Live: mgr.GetAPIReader(), Cache: mgr.GetCache(), Applier: applier, Platform: platform, Store: store, Clock: opts.Clock,
+		Operator: Account(opts.Namespace),
 	}
 	if err := admissions.SetupWithManager(mgr); err != nil {
 		return err

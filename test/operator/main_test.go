@@ -129,7 +129,7 @@ func prepare(ctx context.Context) error {
 		{"apply", "--server-side", "-k", filepath.Join(repoRoot, "config", "rbac")},
 		{"wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"},
 	} {
-		if _, err := kubectl(ctx, args...); err != nil {
+		if err := kubectl(ctx, args...); err != nil {
 			return err
 		}
 	}
@@ -153,14 +153,14 @@ func buildOperator() (string, error) {
 	return path, nil
 }
 
-func kubectl(ctx context.Context, args ...string) (string, error) {
+func kubectl(ctx context.Context, args ...string) error {
 	args = append([]string{"--kubeconfig", env.cluster.Kubeconfig()}, args...)
 	command := exec.CommandContext(ctx, env.cluster.Kubectl(), args...)
 	output, err := command.CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("kubectl %v: %w\n%s", args[2:], err, output)
+		return fmt.Errorf("kubectl %v: %w\n%s", args[2:], err, output)
 	}
-	return string(output), nil
+	return nil
 }
 
 // kubeDNS returns the cluster's DNS as kubeadm makes it. No pod runs, so the endpoints are made up.
