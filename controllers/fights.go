@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"k8s.io/utils/clock"
 )
 
 const (
@@ -23,35 +25,53 @@ const (
 // objectKey names an object of one of the kinds that we write.
 type objectKey struct{ resource, namespace, name string }
 
-// fights remembers which of our objects somebody else keeps changing. It holds fightRepairs times at most for each object
+// fights remembers which of our objects somebody else keeps changing. Its clock is the one that the queue waits by, or a pause
+// would never end while the reconciler's is stopped. It holds fightRepairs times at most for each object
 // that had to be written again in the last two windows, and nothing of any other: whatever is older goes with the next
 // repair, or with its namespace.
 type fights struct {
 	mu      sync.Mutex
 	objects map[objectKey]*fight
 	swept   time.Time
+	clock   clock.PassiveClock
 	began   func() // called, under the lock, when a fight begins
 }
 
 type fight struct {
 	writes []time.Time // of ours, the latest ones
 	needed time.Time   // when one was last needed
-	moved  time.Time   // when the object was last seen to change, while it was fought over
-	fought bool
+	moved  time.Time   // when the object was last seen to change, other than by us
+	// repeated: it had to be repaired twice within fightWindow, which is how fights begin; fought: this is one.
+	repeated, fought bool
+	// told: that is only what the coverage says.
+	told bool
 	// manager is the other side, if it was ever known.
 	manager string
 }
 
-func newFights(began func()) *fights { return &fights{objects: map[objectKey]*fight{}, began: began} }
+// standing is how it stands with an object.
+type standing struct {
+	repeated, fought bool
+	manager          string        // the other side; empty when it is not known
+	over             time.Duration // until all this counts as over if nothing more happens
+}
+
+func newFights(c clock.PassiveClock, began func()) *fights {
+	return &fights{objects: map[objectKey]*fight{}, clock: c, began: began}
+}
 
 // need notes that an object has to be written although nothing but somebody else's doing, manager's if known, asks for it.
 // It returns how long to wait with that; see left.
-func (f *fights) need(key objectKey, manager string, now time.Time, leads bool) time.Duration {
+func (f *fights) need(key objectKey, manager string, leads bool) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	now := f.clock.Now()
 	o := f.at(key, now)
+	if n := len(o.writes); n > 0 && o.moved.After(o.writes[n-1]) { // and not just a cache that is behind
+		o.repeated = true
+	}
 	if !o.fought && len(o.writes) == fightRepairs {
-		o.fought, o.moved = true, now
+		o.repeated, o.fought, o.moved = true, true, now
 		f.began()
 	}
 	o.needed = now
@@ -61,19 +81,30 @@ func (f *fights) need(key objectKey, manager string, now time.Time, leads bool) 
 	return o.left(now, leads)
 }
 
-// resume takes over a fight that somebody has written down: the process before this one, or the active replica, which a
-// standby believes for as long as it says so.
-func (f *fights) resume(key objectKey, now time.Time, leads bool) {
+// told takes over what somebody has written down: the process before this one, or the active replica, which a standby believes
+// for as long as it says so.
+func (f *fights) told(key objectKey, repeated, fought, leads bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.objects[key] != nil && leads {
+	o := f.objects[key]
+	switch {
+	case leads && o != nil:
+		return
+	case !repeated && !fought:
+		if o != nil && o.told {
+			delete(f.objects, key)
+		}
 		return
 	}
-	o := f.at(key, now)
-	if !o.fought {
-		o.fought, o.moved = true, now
+	now := f.clock.Now()
+	o = f.at(key, now)
+	if !o.repeated && !o.fought {
+		o.told = true
 	}
-	o.needed = now
+	if fought && !o.fought {
+		o.moved = now
+	}
+	o.repeated, o.fought, o.needed = true, o.fought || fought, now
 }
 
 // at returns what is known of an object as of now.
@@ -95,7 +126,7 @@ func (f *fights) at(key objectKey, now time.Time) *fight {
 func (o *fight) age(now time.Time) {
 	o.writes = slices.DeleteFunc(o.writes, func(t time.Time) bool { return now.Sub(t) >= fightWindow })
 	if now.Sub(o.needed) >= fightWindow {
-		o.fought, o.manager = false, ""
+		o.repeated, o.fought, o.told, o.manager = false, false, false, ""
 	}
 }
 
@@ -114,38 +145,40 @@ func (o *fight) left(now time.Time, leads bool) time.Duration {
 }
 
 // wrote notes that an object that had to be written again was written, or that somebody else was faster.
-func (f *fights) wrote(key objectKey, now time.Time) {
+func (f *fights) wrote(key objectKey) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	now := f.clock.Now()
 	o := f.at(key, now)
 	o.writes = append(o.writes, now)
 	o.writes = slices.Delete(o.writes, 0, max(0, len(o.writes)-fightRepairs))
 }
 
 // seen notes that an object has changed, and returns how long there is no use in looking at it.
-func (f *fights) seen(key objectKey, now time.Time, leads bool) time.Duration {
+func (f *fights) seen(key objectKey, leads bool) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	o := f.objects[key]
 	if o == nil {
 		return 0
 	}
+	now := f.clock.Now()
 	o.age(now)
 	o.moved = now
 	return o.left(now, leads)
 }
 
-// contested says whether an object is fought over, with whom (if known), and when the fight will count as over if nothing
-// more happens.
-func (f *fights) contested(key objectKey, now time.Time) (manager string, until time.Time, yes bool) {
+// standing says how it stands with an object.
+func (f *fights) standing(key objectKey) standing {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	o := f.objects[key]
 	if o == nil {
-		return "", time.Time{}, false
+		return standing{}
 	}
+	now := f.clock.Now()
 	o.age(now)
-	return o.manager, o.needed.Add(fightWindow), o.fought
+	return standing{o.repeated, o.fought, o.manager, o.needed.Add(fightWindow).Sub(now)}
 }
 
 // forget drops what is remembered of a namespace that is gone. Cost: the objects that were repaired of late.

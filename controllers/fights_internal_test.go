@@ -10,6 +10,8 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/clock"
+	clocktesting "k8s.io/utils/clock/testing"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/internal/render/core"
@@ -20,15 +22,22 @@ var (
 	deny  = objectKey{"networkpolicies.networking.k8s.io", "shop", "pcinb-pci-default-deny"}
 )
 
+// fightsAt returns fights as of begin, and the clock that they go by.
+func fightsAt(began func()) (*fights, *clocktesting.FakePassiveClock) {
+	c := clocktesting.NewFakePassiveClock(begin)
+	return newFights(c, began), c
+}
+
 // hits has an object changed every so often for a time, on a replica that writes as soon as it may and sees what it has
 // written. It returns when that was.
-func hits(f *fights, key objectKey, from, every, lasting time.Duration) []time.Duration {
+func hits(f *fights, c *clocktesting.FakePassiveClock, key objectKey, from, every, lasting time.Duration) []time.Duration {
 	var written []time.Duration
 	for at := from; at < from+lasting; at += every {
-		f.seen(key, begin.Add(at), true)
-		if f.need(key, "mallory", begin.Add(at), true) == 0 {
-			f.wrote(key, begin.Add(at))
-			f.seen(key, begin.Add(at), true)
+		c.SetTime(begin.Add(at))
+		f.seen(key, true)
+		if f.need(key, "mallory", true) == 0 {
+			f.wrote(key)
+			f.seen(key, true)
 			written = append(written, at)
 		}
 	}
@@ -43,6 +52,8 @@ func TestTheLadder(t *testing.T) {
 		want           int // writes
 		fought         bool
 	}{
+		"one is no beginning":                               {every: ms, lasting: ms, want: 1},
+		"two within a minute are the beginning of a fight":  {every: 59 * s, lasting: 118 * s, want: 2},
 		"five within a minute are repaired at once":         {every: ms, lasting: 5 * ms, want: 5},
 		"a sixth is a fight, and waits":                     {every: ms, lasting: 6 * ms, want: 5, fought: true},
 		"a slow sixth is a fight, and waits for nothing":    {every: 5 * s, lasting: 30 * s, want: 6, fought: true},
@@ -55,23 +66,23 @@ func TestTheLadder(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			began := 0
-			f := newFights(func() { began++ })
-			got := hits(f, deny, 0, tc.every, tc.lasting)
+			f, c := fightsAt(func() { began++ })
+			got := hits(f, c, deny, 0, tc.every, tc.lasting)
 			if len(got) != tc.want {
 				t.Errorf("%d writes, want %d: %v", len(got), tc.want, got)
 			}
-			last := begin.Add(tc.lasting - tc.every)
-			manager, until, fought := f.contested(deny, last)
-			if fought != tc.fought || began > 1 || (began == 1) != fought {
-				t.Errorf("contested: %v after %d fights began, want %v", fought, began, tc.fought)
+			want := standing{repeated: tc.want > 1, fought: tc.fought, manager: "mallory", over: minute}
+			if got := f.standing(deny); got != want {
+				t.Errorf("it stands %v, want %v", got, want)
 			}
-			if fought && (manager != "mallory" || !until.Equal(last.Add(minute))) {
-				t.Errorf("with %q until %s, want mallory until %s", manager, until.Sub(begin), last.Add(minute).Sub(begin))
+			if (began == 1) != tc.fought || began > 1 {
+				t.Errorf("%d fights began", began)
 			}
-			if _, _, fought := f.contested(deny, last.Add(minute)); fought {
-				t.Error("a quiet minute did not end it")
+			c.SetTime(begin.Add(tc.lasting - tc.every + minute))
+			if got := f.standing(deny); got != (standing{}) {
+				t.Errorf("a quiet minute did not end it: %v", got)
 			}
-			if got := hits(f, deny, tc.lasting+2*minute, ms, 6*ms); len(got) != 5 {
+			if got := hits(f, c, deny, tc.lasting+2*minute, ms, 6*ms); len(got) != 5 {
 				t.Errorf("the next time %d were repaired at once, want 5 again", len(got))
 			}
 		})
@@ -81,46 +92,80 @@ func TestTheLadder(t *testing.T) {
 // A standby sees what happens to an object, not who does it.
 func TestAStandbyJoinsAFightThatNobodyElseLeads(t *testing.T) {
 	t.Parallel()
-	f := newFights(func() {})
-	f.resume(deny, begin, false)
-	at := begin
+	f, c := fightsAt(func() {})
+	f.told(deny, true, true, false)
 	for range 100 { // the active replica and the other side are at it
-		at = at.Add(fightPause)
-		f.seen(deny, at, false)
-		if left := f.need(deny, "", at, false); left != fightPause+standbyDelay {
+		c.SetTime(c.Now().Add(fightPause))
+		f.seen(deny, false)
+		if left := f.need(deny, "", false); left != fightPause+standbyDelay {
 			t.Fatalf("the standby waits %s, want %s", left, fightPause+standbyDelay)
 		}
 	}
-	if left := f.need(deny, "", at.Add(fightPause+standbyDelay), false); left != 0 {
+	if left := f.need(deny, "", true); left != 0 {
+		t.Errorf("once elected it waits %s for its first write", left)
+	}
+	c.SetTime(c.Now().Add(fightPause + standbyDelay))
+	if left := f.need(deny, "", false); left != 0 {
 		t.Errorf("nobody is at it any more, and the standby waits %s", left)
 	}
-	if left := f.need(deny, "", at, true); left != 0 {
-		t.Errorf("once elected it waits %s for its first write", left)
+}
+
+// What a standby was only told ends with the telling; what it has seen itself does not.
+func TestAStandbyBelievesTheCoverage(t *testing.T) {
+	t.Parallel()
+	f, c := fightsAt(func() {})
+	f.told(deny, true, false, false)
+	if got := f.standing(deny); !got.repeated || got.fought {
+		t.Errorf("a second copy is recorded, and it stands %v", got)
+	}
+	f.told(deny, false, false, false)
+	if got := f.standing(deny); got != (standing{}) {
+		t.Errorf("nothing is recorded any more, and it stands %v", got)
+	}
+	hits(f, c, deny, 0, time.Millisecond, 6*time.Millisecond)
+	f.told(deny, false, false, false)
+	if got := f.standing(deny); !got.fought {
+		t.Error("its own fight is forgotten")
+	}
+}
+
+// A cache that does not show yet what was written has the same repair asked for twice.
+func TestACacheThatIsBehindBeginsNoFight(t *testing.T) {
+	t.Parallel()
+	f, c := fightsAt(func() {})
+	for range fightRepairs {
+		f.need(deny, "", true)
+		f.wrote(deny)
+		c.SetTime(c.Now().Add(time.Millisecond))
+	}
+	if got := f.standing(deny); got.repeated {
+		t.Errorf("it stands %v", got)
 	}
 }
 
 // What was written down is believed by a process that knows nothing itself, and not by the one that knows that it is over.
 func TestAFightThatIsOverIsNotResumed(t *testing.T) {
 	t.Parallel()
-	f := newFights(func() {})
-	hits(f, deny, 0, time.Millisecond, 6*time.Millisecond)
-	over := begin.Add(fightWindow + time.Second)
-	f.resume(deny, over, true)
-	if _, _, fought := f.contested(deny, over); fought {
+	f, c := fightsAt(func() {})
+	hits(f, c, deny, 0, time.Millisecond, 6*time.Millisecond)
+	c.SetTime(begin.Add(fightWindow + time.Second))
+	f.told(deny, true, true, true)
+	if f.standing(deny).fought {
 		t.Error("the fight goes on")
 	}
-	f.resume(objectKey{name: "other"}, over, true)
-	if _, _, fought := f.contested(objectKey{name: "other"}, over); !fought {
+	other := objectKey{name: "other"}
+	f.told(other, false, true, true)
+	if got := f.standing(other); !got.fought || !got.repeated {
 		t.Error("what nobody remembers is not resumed")
 	}
 }
 
 func TestOldFightsAreForgotten(t *testing.T) {
 	t.Parallel()
-	f := newFights(func() {})
+	f, c := fightsAt(func() {})
 	for i := range 1000 {
 		key := objectKey{name: strconv.Itoa(i)}
-		hits(f, key, time.Duration(i)*time.Second, time.Millisecond, 6*time.Millisecond)
+		hits(f, c, key, time.Duration(i)*time.Second, time.Millisecond, 6*time.Millisecond)
 		if n, most := len(f.objects), int(3*fightWindow/time.Second); n > most {
 			t.Fatalf("%d objects are remembered, want those of three minutes at most", n)
 		}
@@ -135,10 +180,10 @@ func TestOldFightsAreForgotten(t *testing.T) {
 // Namespaces that come and go leave nothing behind, however they were at their end.
 func TestAGoneNamespaceIsForgotten(t *testing.T) {
 	t.Parallel()
-	r := &NamespaceReconciler{Store: NewStore(), fights: newFights(func() {})}
+	r := &NamespaceReconciler{Store: NewStore(), fights: newFights(clock.RealClock{}, func() {})}
 	other := objectKey{deny.resource, "ledger", deny.name}
 	for _, object := range []objectKey{deny, other} {
-		r.fights.need(object, "mallory", begin, true)
+		r.fights.need(object, "mallory", true)
 		r.authored.Store(object, author{"pci", 1, "1", "7"})
 		r.Store.Born(object.namespace, begin)
 		r.Store.Expect(object.namespace)
@@ -181,7 +226,7 @@ func TestAPolicyIsFoughtOverOnlyWhereItIsRepaired(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := &NamespaceReconciler{Store: NewStore(), fights: newFights(func() {})}
+			r := &NamespaceReconciler{Store: NewStore(), fights: newFights(clock.RealClock{}, func() {})}
 			api := &policyAPI{kind: kind{resource: deny.resource}, Backend: core.Backend{}}
 			intended := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: deny.namespace, Name: deny.name}}
 			s := &scope{now: begin, baseline: longest.DeepCopy(), backend: backendChoice{api: api}, previous: &pcinetv1alpha1.NamespaceCoverage{}}

@@ -120,7 +120,7 @@ func (r *NamespaceReconciler) write(ctx context.Context, s *scope, w *wantedPoli
 	cause := s.repairCause(w)
 	change, err := r.writer(w.api).Write(ctx, w.intended, w.live)
 	if w.again && (err == nil || stale(err) || gone(err)) {
-		r.fights.wrote(w.key(), s.now)
+		r.fights.wrote(w.key())
 	}
 	if err != nil {
 		w.message = s.fail(err)
@@ -195,11 +195,15 @@ func (s *scope) repairCause(w *wantedPolicy) string {
 
 // recorded returns what the coverage says of a policy, as of this generation of the baseline.
 func (s *scope) recorded(w *wantedPolicy) (p pcinetv1alpha1.CoveragePolicy, known bool) {
+	return s.recordedAs(w.api, w.intended.GetName())
+}
+
+func (s *scope) recordedAs(api *policyAPI, name string) (p pcinetv1alpha1.CoveragePolicy, known bool) {
 	if s.previous == nil || s.previous.Status.BaselineGeneration != s.baseline.Generation {
 		return p, false
 	}
 	for _, p := range s.previous.Status.Policies {
-		if p.Name == w.intended.GetName() && p.Resource == w.api.resource {
+		if p.Name == name && p.Resource == api.resource {
 			return p, true
 		}
 	}

@@ -22,18 +22,29 @@ func (r *NamespaceReconciler) contend(s *scope, w *wantedPolicy) {
 		return // it is not written anyway
 	}
 	key, leads := w.key(), r.elected()
-	if p, _ := s.recorded(w); p.State == pcinetv1alpha1.PolicyContested {
-		r.fights.resume(key, s.now, leads)
-	}
+	p, _ := s.recorded(w)
+	r.fights.told(key, s.hasSecond(w), p.State == pcinetv1alpha1.PolicyContested, leads)
 	if w.state == pcinetv1alpha1.PolicyMissing || w.state == pcinetv1alpha1.PolicyDrifted {
 		if w.again = r.again(s, w); w.again {
-			w.left = r.fights.need(key, w.drift.Manager, s.now, leads)
+			w.left = r.fights.need(key, w.drift.Manager, leads)
 		}
 	}
-	if by, until, fought := r.fights.contested(key, s.now); fought && w.state != pcinetv1alpha1.PolicyCollision {
-		w.contested = opponent(by)
-		s.requeueAfter = sooner(s.requeueAfter, until.Sub(s.now))
+	is := r.fights.standing(key)
+	if !is.repeated || w.state == pcinetv1alpha1.PolicyCollision {
+		return
 	}
+	w.repeated = true
+	if is.fought {
+		w.contested = opponent(is.manager)
+	}
+	s.requeueAfter = sooner(s.requeueAfter, is.over)
+}
+
+// hasSecond says whether the coverage lists the second copy of a policy, beside the first.
+func (s *scope) hasSecond(w *wantedPolicy) bool {
+	first, known := s.recorded(w)
+	second, both := s.recordedAs(w.api, render.SecondName(w.intended.GetName()))
+	return known && both && first.State != pcinetv1alpha1.PolicyCollision && second.State != pcinetv1alpha1.PolicySuperfluous
 }
 
 // again says whether this same generation of the baseline has dealt with a policy before, and nothing that it is made of has
@@ -46,10 +57,10 @@ func (r *NamespaceReconciler) again(s *scope, w *wantedPolicy) bool {
 	return known && (w.live == nil || !r.asked(s, w.drift))
 }
 
-// second returns a copy, under another name, of a deny that is fought over, and nil for anything else. Denies add up, so the
-// namespace stays denied whatever becomes of the first. It goes as everything superfluous goes, once the fight is over.
+// second returns a copy, under another name, of a deny that somebody else goes on changing, and nil for anything else. Denies add
+// up, so the namespace stays denied whatever becomes of the first. It goes as everything superfluous goes, once that is over.
 func (r *NamespaceReconciler) second(ctx context.Context, s *scope, w *wantedPolicy) (*wantedPolicy, error) {
-	if w.contested == "" || w.policy.Role != policy.Deny || w.api.staged || w.collides != "" {
+	if !w.repeated || w.policy.Role != policy.Deny || w.api.staged || w.collides != "" {
 		return nil, nil //nolint:nilnil // most policies have none
 	}
 	out := &wantedPolicy{policy: w.policy, api: w.api, intended: render.Render(w.api, s.decision.Set, w.policy)}
@@ -69,10 +80,10 @@ func (r *NamespaceReconciler) second(ctx context.Context, s *scope, w *wantedPol
 // contested says who fights over what; empty when nobody does.
 func (r *NamespaceReconciler) contested(s *scope) string {
 	resource, name, by := "", "", ""
-	manager, until, fought := r.fights.contested(objectKey{coverages.resource, s.namespace.Name, s.baseline.Name}, s.now)
-	if fought && manager != "" { // otherwise it may be our own changes that are many
-		resource, name, by = coverages.resource, s.baseline.Name, manager
-		s.requeueAfter = sooner(s.requeueAfter, until.Sub(s.now))
+	is := r.fights.standing(objectKey{coverages.resource, s.namespace.Name, s.baseline.Name})
+	if is.fought && is.manager != "" { // otherwise it may be our own changes that are many
+		resource, name, by = coverages.resource, s.baseline.Name, is.manager
+		s.requeueAfter = sooner(s.requeueAfter, is.over)
 	}
 	for _, w := range s.wanted {
 		if w.contested != "" {

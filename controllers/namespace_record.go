@@ -87,11 +87,11 @@ func (r *NamespaceReconciler) writeCoverage(ctx context.Context, s *scope, inten
 	}
 	key, again := coverages.key(intended), r.Store.Last(s.namespace.Name, s.baseline.Name).State != ""
 	if again && (live == nil || !drift.None()) {
-		if left := r.fights.need(key, drift.Manager, s.now, r.elected()); left > 0 {
+		if left := r.fights.need(key, drift.Manager, r.elected()); left > 0 {
 			s.requeueAfter = sooner(s.requeueAfter, left)
 			return apply.None, nil
 		}
-		r.fights.wrote(key, s.now)
+		r.fights.wrote(key)
 	}
 	change, err := r.Applier.Write(ctx, intended, live)
 	switch {

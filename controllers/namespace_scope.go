@@ -74,7 +74,8 @@ type wantedPolicy struct {
 	// again: it has to be written although nobody asked for a change; left is how long that has to wait.
 	again bool
 	left  time.Duration
-	// contested says who fights over it; empty when nobody does.
+	// repeated: it had to be repaired again and again of late; contested says who fights over it, empty when nobody does.
+	repeated  bool
 	contested string
 	// collides is the name that somebody else's object has; intended then has a second one.
 	collides string

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/client-go/util/workqueue"
+	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -40,7 +41,7 @@ type queue = workqueue.TypedRateLimitingInterface[ctrl.Request]
 // SetupWithManager watches everything that makes a namespace need another look. An event costs O(1): one key. Only a
 // changed baseline, a changed platform and the election look at every namespace, in the background.
 func (r *NamespaceReconciler) SetupWithManager(mgr ctrl.Manager, workers int) error {
-	r.fights = newFights(r.Metrics.Fights.Inc)
+	r.fights = newFights(clock.RealClock{}, r.Metrics.Fights.Inc)
 	c, err := ctrl.NewControllerManagedBy(mgr).
 		Named("namespace").
 		WithOptions(controller.Options{
@@ -114,7 +115,7 @@ func (r *NamespaceReconciler) namespaceHandler() handler.EventHandler {
 // something can be done about it.
 func (r *NamespaceReconciler) contentHandler(k *kind, matters func(o, n client.Object) bool) handler.EventHandler {
 	look := func(q queue, obj client.Object, priority int) {
-		r.addAfter(q, obj.GetNamespace(), priority, r.fights.seen(k.key(obj), r.Clock.Now(), r.elected()))
+		r.addAfter(q, obj.GetNamespace(), priority, r.fights.seen(k.key(obj), r.elected()))
 	}
 	return handler.Funcs{
 		CreateFunc: func(_ context.Context, e event.CreateEvent, q queue) {
