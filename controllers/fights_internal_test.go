@@ -30,15 +30,15 @@ func fightsAt(began func()) (*fights, *clocktesting.FakePassiveClock) {
 
 // hits has an object changed every so often for a time, on a replica that writes as soon as it may and sees what it has
 // written. It returns when that was.
-func hits(f *fights, c *clocktesting.FakePassiveClock, key objectKey, from, every, lasting time.Duration) []time.Duration {
-	var written []time.Duration
-	for at := from; at < from+lasting; at += every {
-		c.SetTime(begin.Add(at))
+func hits(f *fights, c *clocktesting.FakePassiveClock, key objectKey, every, lasting time.Duration) []time.Time {
+	var written []time.Time
+	for began, at := c.Now(), time.Duration(0); at < lasting; at += every {
+		c.SetTime(began.Add(at))
 		f.seen(key, true)
 		if f.need(key, "mallory", true) == 0 {
 			f.wrote(key)
 			f.seen(key, true)
-			written = append(written, at)
+			written = append(written, c.Now())
 		}
 	}
 	return written
@@ -67,7 +67,7 @@ func TestTheLadder(t *testing.T) {
 			t.Parallel()
 			began := 0
 			f, c := fightsAt(func() { began++ })
-			got := hits(f, c, deny, 0, tc.every, tc.lasting)
+			got := hits(f, c, deny, tc.every, tc.lasting)
 			if len(got) != tc.want {
 				t.Errorf("%d writes, want %d: %v", len(got), tc.want, got)
 			}
@@ -78,11 +78,12 @@ func TestTheLadder(t *testing.T) {
 			if (began == 1) != tc.fought || began > 1 {
 				t.Errorf("%d fights began", began)
 			}
-			c.SetTime(begin.Add(tc.lasting - tc.every + minute))
+			c.SetTime(c.Now().Add(minute))
 			if got := f.standing(deny); got != (standing{}) {
 				t.Errorf("a quiet minute did not end it: %v", got)
 			}
-			if got := hits(f, c, deny, tc.lasting+2*minute, ms, 6*ms); len(got) != 5 {
+			c.SetTime(c.Now().Add(minute))
+			if got := hits(f, c, deny, ms, 6*ms); len(got) != 5 {
 				t.Errorf("the next time %d were repaired at once, want 5 again", len(got))
 			}
 		})
@@ -122,7 +123,7 @@ func TestAStandbyBelievesTheCoverage(t *testing.T) {
 	if got := f.standing(deny); got != (standing{}) {
 		t.Errorf("nothing is recorded any more, and it stands %v", got)
 	}
-	hits(f, c, deny, 0, time.Millisecond, 6*time.Millisecond)
+	hits(f, c, deny, time.Millisecond, 6*time.Millisecond)
 	f.told(deny, false, false, false)
 	if got := f.standing(deny); !got.fought {
 		t.Error("its own fight is forgotten")
@@ -147,7 +148,7 @@ func TestACacheThatIsBehindBeginsNoFight(t *testing.T) {
 func TestAFightThatIsOverIsNotResumed(t *testing.T) {
 	t.Parallel()
 	f, c := fightsAt(func() {})
-	hits(f, c, deny, 0, time.Millisecond, 6*time.Millisecond)
+	hits(f, c, deny, time.Millisecond, 6*time.Millisecond)
 	c.SetTime(begin.Add(fightWindow + time.Second))
 	f.told(deny, true, true, true)
 	if f.standing(deny).fought {
@@ -165,7 +166,8 @@ func TestOldFightsAreForgotten(t *testing.T) {
 	f, c := fightsAt(func() {})
 	for i := range 1000 {
 		key := objectKey{name: strconv.Itoa(i)}
-		hits(f, c, key, time.Duration(i)*time.Second, time.Millisecond, 6*time.Millisecond)
+		c.SetTime(begin.Add(time.Duration(i) * time.Second))
+		hits(f, c, key, time.Millisecond, 6*time.Millisecond)
 		if n, most := len(f.objects), int(3*fightWindow/time.Second); n > most {
 			t.Fatalf("%d objects are remembered, want those of three minutes at most", n)
 		}
