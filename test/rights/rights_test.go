@@ -45,7 +45,10 @@ func TestRights(t *testing.T) { //nolint:paralleltest // alone in its package
 	for _, problem := range compare(granted, used) {
 		t.Error(problem)
 	}
-	t.Logf("%d rights granted, %d used", len(granted), len(used))
+	if text, err := os.ReadFile(s.log); err != nil || bytes.Contains(text, []byte("panic")) {
+		t.Errorf("the operator has panicked and gone on: %v", err)
+	}
+	t.Logf("%d rights granted, %d asked for", len(granted), len(used))
 
 	t.Run("a right more or less would show", func(t *testing.T) { //nolint:paralleltest // it continues the above
 		for i, g := range granted {
@@ -259,7 +262,7 @@ func (s *site) used(t *testing.T) (all, refused []right) {
 // operator's account could not write the policies and bindings that have them as parameters.
 func (s *site) withoutParameters(t *testing.T) {
 	t.Helper()
-	b := s.protect(t, pcinetv1alpha1.BackendNetworkPolicy)
+	b := s.protect(t, "rights-parameters", pcinetv1alpha1.BackendNetworkPolicy)
 	binding := &admissionregistrationv1.ValidatingAdmissionPolicyBinding{ObjectMeta: metav1.ObjectMeta{Name: "pcinb-" + b.Name + "-pod-gate"}}
 	policy := &admissionregistrationv1.ValidatingAdmissionPolicy{ObjectMeta: metav1.ObjectMeta{Name: "pcinb-pod-gate"}}
 	account := s.asOperator(t)

@@ -59,6 +59,7 @@ func kind(group, version, name string) schema.GroupVersionKind {
 
 // backends are the policy APIs; a platform is a fixture, kinds are defined beside it.
 var backends = []struct {
+	name          string
 	backend       pcinetv1alpha1.Backend
 	platform      string
 	kinds         []*unstructured.Unstructured
@@ -66,6 +67,7 @@ var backends = []struct {
 	staged        schema.GroupVersionKind
 }{
 	{
+		name:    "rights-core",
 		backend: pcinetv1alpha1.BackendNetworkPolicy,
 		kinds: []*unstructured.Unstructured{
 			definition(kind("policy.networking.k8s.io", "v1alpha2", "ClusterNetworkPolicy"), "clusternetworkpolicies", "Cluster"),
@@ -74,6 +76,7 @@ var backends = []struct {
 		guard:  kind("policy.networking.k8s.io", "v1alpha2", "ClusterNetworkPolicy"),
 	},
 	{
+		name:     "rights-calico",
 		backend:  pcinetv1alpha1.BackendCalico,
 		platform: "calico-operator-native",
 		kinds: []*unstructured.Unstructured{
@@ -85,6 +88,7 @@ var backends = []struct {
 		staged: kind(calicoGroup, "v3", "StagedNetworkPolicy"),
 	},
 	{
+		name:     "rights-cilium",
 		backend:  pcinetv1alpha1.BackendCilium,
 		platform: "cilium",
 		kinds: []*unstructured.Unstructured{
@@ -113,7 +117,7 @@ func (s *site) work(t *testing.T) {
 			objects = slices.Concat(fixture(t, b.platform), b.kinds)
 		}
 		remove := s.place(t, objects)
-		baseline := s.protect(t, b.backend)
+		baseline := s.protect(t, b.name, b.backend)
 		deny := object(b.policy, baseline.Name, "pcinb-"+baseline.Name+"-default-deny")
 		guard := object(b.guard, "", "pcinb-"+baseline.Name+"-guard")
 		s.repair(t, deny)
@@ -147,11 +151,8 @@ func (s *site) repairAdmission(t *testing.T) {
 
 // protect creates a baseline that asks for everything, for a namespace of its own name. Its tamper guard is off, because this is
 // about repair.
-func (s *site) protect(t *testing.T, backend pcinetv1alpha1.Backend) *pcinetv1alpha1.PCINetworkBaseline {
+func (s *site) protect(t *testing.T, name string, backend pcinetv1alpha1.Backend) *pcinetv1alpha1.PCINetworkBaseline {
 	t.Helper()
-	name := "rights-" + map[pcinetv1alpha1.Backend]string{
-		pcinetv1alpha1.BackendNetworkPolicy: "core", pcinetv1alpha1.BackendCalico: "calico", pcinetv1alpha1.BackendCilium: "cilium",
-	}[backend]
 	labels := map[string]string{"example.com/group": name}
 	if err := s.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}); err != nil {
 		t.Fatal(err)
@@ -159,6 +160,11 @@ func (s *site) protect(t *testing.T, backend pcinetv1alpha1.Backend) *pcinetv1al
 	b := &pcinetv1alpha1.PCINetworkBaseline{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	b.Spec.Namespaces.Selector = &pcinetv1alpha1.LabelSelector{MatchLabels: map[string]pcinetv1alpha1.LabelValue{"example.com/group": pcinetv1alpha1.LabelValue(name)}}
 	b.Spec.Allow.DNS = pcinetv1alpha1.DNSAllowanceNone // there is none
+	b.Spec.Allow.Rules = []pcinetv1alpha1.AllowRule{{
+		Name: "web", Justification: "a second policy", Direction: pcinetv1alpha1.DirectionIngress,
+		Peers: []pcinetv1alpha1.Peer{{PodSelector: &pcinetv1alpha1.LabelSelector{MatchLabels: map[string]pcinetv1alpha1.LabelValue{"app": "web"}}}},
+		Ports: []pcinetv1alpha1.Port{{Protocol: "TCP", Port: 443}},
+	}}
 	b.Spec.Backend = backend
 	b.Spec.GuardLayer = pcinetv1alpha1.GuardLayerAuto
 	b.Spec.DeletionPolicy = pcinetv1alpha1.DeletionPolicyDelete
