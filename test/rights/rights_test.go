@@ -36,8 +36,9 @@ func TestRights(t *testing.T) { //nolint:paralleltest // alone in its package
 	s.start(t)
 	granted := s.granted(t)
 	t.Cleanup(func() { // a missing right stops the workload where it is used
-		if _, refused := s.used(t); len(refused) > 0 {
-			t.Errorf("refused: %v", refused)
+		_, refused := s.used(t)
+		for _, r := range refused {
+			t.Error(lacks(r))
 		}
 	})
 	s.work(t)
@@ -121,11 +122,15 @@ func compare(granted, used []right) []string {
 	}
 	for _, u := range used {
 		if !slices.ContainsFunc(granted, func(g right) bool { return g.covers(u) }) {
-			out = append(out, fmt.Sprintf("used and not granted: %s. Stop asking for it, or add the verb: %s.", u, ruleOf(u)))
+			out = append(out, lacks(u))
 		}
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
+}
+
+func lacks(r right) string {
+	return fmt.Sprintf("used and not granted: %s. Stop asking for it, or add the verb: %s.", r, ruleOf(r))
 }
 
 // ruleOf names the place of the rule for a right.
