@@ -47,7 +47,7 @@ const retryStale = 20 * time.Millisecond
 // idempotent and does not wait for a lease. Only removals wait for election.
 type NamespaceReconciler struct {
 	// Reader waits until the cache has seen our own writes; Cache does not, and is for what others write. Live asks the API
-	// server, before anything is removed.
+	// server, before anything is removed and when the cache must be behind.
 	Reader, Cache, Live client.Reader
 	// Applier writes what Reader reads. Natives writes policies of other APIs, whose caches come and go and are not waited for.
 	Applier, Natives *apply.Applier
@@ -64,15 +64,18 @@ type NamespaceReconciler struct {
 	fights   *fights
 	queue    queue     // set by everything, before the first reconcile
 	sorted   sync.Once // triage
-	// authored holds, by name, the author of each policy that was written and is in no coverage yet.
+	// authored holds, by objectKey, the author of each policy that was written and is in no coverage yet.
 	authored sync.Map
+	// failing holds, by namespace and baseline, since when writes have failed for want of an answer.
+	failing sync.Map
 }
 
-// author says which baseline wrote a policy, and what it became: its UID and resourceVersion.
+// author says which generation of which baseline wrote a policy, and what it became: its UID and resourceVersion.
 type author struct {
-	baseline string
-	uid      types.UID
-	version  string
+	baseline   string
+	generation int64
+	uid        types.UID
+	version    string
 }
 
 // +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch
@@ -110,14 +113,20 @@ func (r *NamespaceReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 	return result, err
 }
 
-// forget drops what is remembered of a namespace that is gone. Cost: what was written and is in no coverage yet, which is
-// little at any time.
+// forget drops what is remembered of a namespace that is gone. Cost: what was written and is in no coverage yet, or could not
+// be written, which is little at any time.
 func (r *NamespaceReconciler) forget(namespace string) {
 	r.Store.ForgetNamespace(namespace)
 	r.fights.forget(namespace)
 	r.authored.Range(func(key, _ any) bool {
-		if name, ok := key.(types.NamespacedName); ok && name.Namespace == namespace {
+		if name, ok := key.(objectKey); ok && name.namespace == namespace {
 			r.authored.Delete(key)
+		}
+		return true
+	})
+	r.failing.Range(func(key, _ any) bool {
+		if name, ok := key.(types.NamespacedName); ok && name.Namespace == namespace {
+			r.failing.Delete(key)
 		}
 		return true
 	})
@@ -152,11 +161,12 @@ func (r *NamespaceReconciler) load(ctx context.Context, ns *corev1.Namespace) ([
 	if err != nil {
 		return nil, err
 	}
-	observed, err := facts.Namespace(ctx, r.Cache, ns)
+	reader := contemporary{r.Cache, r.Live, ns}
+	observed, err := facts.Namespace(ctx, reader, ns)
 	if err != nil {
 		return nil, err
 	}
-	policies, err := r.Backends.list(ctx, r.Cache, ns.Name)
+	policies, err := r.Backends.list(ctx, reader, ns.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -197,6 +207,7 @@ func (r *NamespaceReconciler) cover(ctx context.Context, s *scope) (time.Duratio
 	if s.transient != nil {
 		return 0, s.transient
 	}
+	r.failing.Delete(s.key())
 	return s.requeueAfter, nil
 }
 

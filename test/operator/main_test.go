@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"go.uber.org/goleak"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -52,7 +53,11 @@ var env struct {
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	before := goleak.IgnoreCurrent()
 	code, err := run(m)
+	if err == nil {
+		err = goleak.Find(before)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "operator tests:", err)
 		code = 1

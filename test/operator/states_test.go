@@ -111,7 +111,7 @@ var states = map[string]state{
 		t.Helper()
 		s.open(t, nil)
 		const nobodyListens = "127.0.0.1:1"
-		webhook(t, s.payments, nobodyListens, "connection refused")
+		webhook(t, s.payments, nobodyListens, "connection refused", 10)
 		s.enter(t)
 		awaitBaseline(t, s.baseline, "Ready=False/WriteFailed", "Stalled")
 	}},
@@ -146,7 +146,7 @@ var statesOfAll = map[string]state{
 		t.Cleanup(func() { _ = listener.Close() })
 		createNamed(t, s.ledger, s.baseline.Name)
 		createNamed(t, s.payments, s.baseline.Name)
-		webhook(t, s.payments, listener.Addr().String(), context.DeadlineExceeded.Error())
+		webhook(t, s.payments, listener.Addr().String(), context.DeadlineExceeded.Error(), 30) // the most: the state lasts as long
 		create(t, s.baseline)
 		awaitBaseline(t, s.baseline, "Ready=Unknown/Progressing", "Reconciling=True/Progressing")
 	}},
@@ -294,8 +294,9 @@ func (s *stage) protect(t *testing.T, change func(*pcinetv1alpha1.PCINetworkBase
 	})
 }
 
-// webhook has the API server ask an address about new NetworkPolicies of one namespace, and waits until asking fails.
-func webhook(t *testing.T, namespace, address, failure string) {
+// webhook has the API server ask an address about new NetworkPolicies of one namespace, for so many seconds at most, and waits until
+// asking fails.
+func webhook(t *testing.T, namespace, address, failure string, seconds int32) {
 	t.Helper()
 	const name = "policies.example.com"
 	config := &admissionregistrationv1.ValidatingWebhookConfiguration{
@@ -304,6 +305,7 @@ func webhook(t *testing.T, namespace, address, failure string) {
 			Name:                    name,
 			ClientConfig:            admissionregistrationv1.WebhookClientConfig{URL: new("https://" + address)},
 			SideEffects:             new(admissionregistrationv1.SideEffectClassNone),
+			TimeoutSeconds:          &seconds,
 			AdmissionReviewVersions: []string{"v1"},
 			NamespaceSelector:       &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: namespace}},
 			Rules:                   []admissionregistrationv1.RuleWithOperations{onPolicies(admissionregistrationv1.Create)},

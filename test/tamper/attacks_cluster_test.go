@@ -213,8 +213,8 @@ func (c *cell) withToken() (client.Client, error) {
 	return c.clientOf(c.T, config), nil
 }
 
-// onTheOperator attacks the operator, its account and what it runs from.
-func onTheOperator() []attack {
+// onTheAccount acts as the operator, or takes its rights.
+func onTheAccount() []attack {
 	open := func(c *cell, as client.Client) error {
 		live := c.deny()
 		live.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{{}}
@@ -267,6 +267,12 @@ func onTheOperator() []attack {
 			name: "take away the operator's rights", alone: true, by: clusterWide(reported("*-late", "Ready=False/Forbidden").also((*cell).heldBack)),
 			do: func(c *cell) error { return c.takeRights() },
 		},
+	}
+}
+
+// onTheOperator attacks what the operator runs with.
+func onTheOperator() []attack {
+	return []attack{
 		{
 			name: "delete the leader's lease", alone: true, by: clusterWide(harmless("no deny waits for it", (*cell).coversMore)),
 			do: func(c *cell) error {

@@ -79,6 +79,12 @@ func onPolicies() []attack {
 			}
 			return err
 		}},
+	}
+}
+
+// onOwners attacks who owns the deny, and what stands beside it.
+func onOwners() []attack {
+	return []attack{
 		onDeny("put a finalizer on the deny", func(p *networkingv1.NetworkPolicy) {
 			p.Finalizers = []string{"example.com/hold"}
 		}),

@@ -95,37 +95,45 @@ func (c *cell) release() {
 	c.watched = nil
 }
 
-// onBaselines attacks what says what is to be. Whoever may change a baseline decides that; here it has to be seen.
-func onBaselines() []attack {
-	spec := func(c *cell, spec string) error { return c.patch(c.baseline, `{"spec":`+spec+`}`) }
+// spec changes the spec of the baseline.
+func (c *cell) spec(patch string) error { return c.patch(c.baseline, `{"spec":`+patch+`}`) }
+
+// onSpecs attacks what says what is to be. Whoever may change a baseline decides that; here it has to be seen.
+func onSpecs() []attack {
 	return []attack{
 		{
 			name: "set the baseline to Audit", own: true, by: clusterWide(reported("", "Ready=False/AuditMode")),
-			do: func(c *cell) error { return spec(c, `{"enforcement":"Audit"}`) },
+			do: func(c *cell) error { return c.spec(`{"enforcement":"Audit"}`) },
 		},
 		{
 			name: "exclude the namespace", own: true, opens: forever, by: clusterWide(reported("*", "event PoliciesRemoved")),
-			do: func(c *cell) error { return spec(c, `{"namespaces":{"exclude":["`+c.namespace+`"]}}`) },
+			do: func(c *cell) error { return c.spec(`{"namespaces":{"exclude":["` + c.namespace + `"]}}`) },
 		},
 		{
 			name: "exempt the namespace", own: true, opens: forever, by: clusterWide(reported("*", "Ready=False/Exempt")),
 			do: func(c *cell) error {
-				return spec(c, `{"exemptions":[{"namespaces":["`+c.namespace+`"],"reason":"none","approvedBy":"mallory","expiresAt":"`+in(time.Hour)+`"}]}`)
+				return c.spec(`{"exemptions":[{"namespaces":["` + c.namespace + `"],"reason":"none","approvedBy":"mallory","expiresAt":"` + in(time.Hour) + `"}]}`)
 			},
 		},
 		{
 			name: "deny one direction only", own: true, opens: forever, by: clusterWide(reported("*", "DefaultDenyEffective=False/DirectionNotDenied")),
-			do: func(c *cell) error { return spec(c, `{"directions":["Ingress"],"allow":{"rules":null}}`) },
+			do: func(c *cell) error { return c.spec(`{"directions":["Ingress"],"allow":{"rules":null}}`) },
 		},
 		{
 			name: "turn guard and gate off, and delete the deny", own: true, opens: 5 * time.Second, by: clusterWide(repaired(5*time.Second, (*cell).restored)),
 			do: func(c *cell) error {
-				if err := spec(c, `{"admission":{"podGate":"Off","tamperGuard":"Off"}}`); err != nil {
+				if err := c.spec(`{"admission":{"podGate":"Off","tamperGuard":"Off"}}`); err != nil {
 					return err
 				}
 				return c.knockOut()
 			},
 		},
+	}
+}
+
+// onBaselines attacks baselines as a whole, and what else there is to them.
+func onBaselines() []attack {
+	return []attack{
 		{
 			name: "delete the baseline", own: true, by: clusterWide(harmless("every deny stays, unless the baseline says deletionPolicy: Delete", func(c *cell) {
 				c.gone(c.T, c.baseline)
@@ -137,7 +145,7 @@ func onBaselines() []attack {
 		{
 			name: "delete the baseline with its policies", own: true, opens: forever, by: clusterWide(reported("*", "event PoliciesRemoved")),
 			do: func(c *cell) error {
-				if err := spec(c, `{"deletionPolicy":"Delete"}`); err != nil {
+				if err := c.spec(`{"deletionPolicy":"Delete"}`); err != nil {
 					return err
 				}
 				eventually(c.T, "the operator has noticed", func(ctx context.Context) error {

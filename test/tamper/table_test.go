@@ -115,7 +115,7 @@ func (o outcome) also(then func(*cell)) outcome {
 }
 
 // TestAttacks is the table.
-func TestAttacks(t *testing.T) {
+func TestAttacks(t *testing.T) { //nolint:tparallel // what all namespaces share is attacked alone, after the rest
 	t.Parallel()
 	s := newSite(t)
 	s.install(t)
@@ -123,7 +123,8 @@ func TestAttacks(t *testing.T) {
 	shared := newBaseline("pci")
 	s.create(t, shared)
 	s.awaitAdmission(t, shared)
-	attacks := slices.Concat(onPolicies(), onCoverages(), onNamespaces(), onBaselines(), onPods(), onAdmission(), onTheOperator())
+	attacks := slices.Concat(
+		onPolicies(), onOwners(), onCoverages(), onNamespaces(), onSpecs(), onBaselines(), onPods(), onAdmission(), onTheAccount(), onTheOperator())
 	t.Run("each", func(t *testing.T) {
 		for i, a := range attacks {
 			for _, r := range roles {
