@@ -84,7 +84,7 @@ func (r *NamespaceReconciler) remove(ctx context.Context, s *scope, what []liveP
 		s.requeueAfter = sooner(s.requeueAfter, retryStale)
 		return nil
 	}
-	for _, live := range what {
+	for _, live := range slices.Clone(what) { // what may be s.superfluous, from which the removed go
 		if err := r.writer(live.api).Delete(ctx, live.object); err != nil {
 			s.fail(err)
 			return nil
