@@ -116,6 +116,7 @@ func TestTheLastStatusStandsUntilThePlatformWasLookedAt(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := scopeWith(engines.Assessment{Observed: tc.observed})
+			s.admissionKnown = true
 			s.tally.Behind, s.baseline.Status.ObservedGeneration = tc.behind, tc.seen
 			if after := (&BaselineReconciler{}).hold(s); (after > 0) != tc.held {
 				t.Errorf("held for %s, want held %t", after, tc.held)

@@ -23,7 +23,7 @@ const (
 	reviewPeriod = 180 * 24 * time.Hour
 	// maxOffenders and maxOffenderMessage keep a status below 16 KiB whatever the size of the cluster.
 	maxOffenders       = 20
-	maxOffenderMessage = 160
+	maxOffenderMessage = 144
 )
 
 // baselineScope is one baseline on its way through one reconcile. All fields are set by Reconcile.
@@ -35,8 +35,11 @@ type baselineScope struct {
 	guard    pcinetv1alpha1.Guard
 	// guardKnown: guard was looked at by this process.
 	guardKnown bool
-	tally      Tally
-	now        time.Time
+	admission  pcinetv1alpha1.AdmissionStatus
+	// admissionKnown: admission was looked at by this process.
+	admissionKnown bool
+	tally          Tally
+	now            time.Time
 }
 
 // notAssessed lists the requirements that this version cannot judge, with what a person can do about it.
@@ -64,6 +67,7 @@ func (s *baselineScope) status() pcinetv1alpha1.PCINetworkBaselineStatus {
 		Backend:            pcinetv1alpha1.Backend(s.backend.api.Name()),
 		Platform:           s.platform(),
 		Guard:              s.guard,
+		Admission:          s.admission,
 		Namespaces: &pcinetv1alpha1.NamespaceCounts{
 			Selected:  n(s.selected()),
 			Protected: n(s.count(pcinetv1alpha1.CoverageProtected)),
@@ -130,8 +134,17 @@ func unprotected(o Offender) bool {
 	return o.State == pcinetv1alpha1.CoverageFailing || o.State == pcinetv1alpha1.CoveragePending
 }
 
+// foremost says what is not as it should be: a break-glass, which explains the rest, or the worst namespace.
+func (s *baselineScope) foremost() (reason, message string) {
+	if broken(s.admission) {
+		return pcinetv1alpha1.ReasonBreakGlass, fmt.Sprintf("Everybody may change the policies of baseline %s, and they are not repaired: %s. End it: kubectl annotate pcinb %s %s-.",
+			s.baseline.Name, s.admission.BreakGlass.Reason, s.baseline.Name, pcinetv1alpha1.AnnotationBreakGlass)
+	}
+	return s.worst(func(o Offender) bool { return unprotected(o) || o.State == pcinetv1alpha1.CoverageContested })
+}
+
 func (s *baselineScope) setReady(c *status.Conditions) {
-	reason, message := s.worst(func(o Offender) bool { return unprotected(o) || o.State == pcinetv1alpha1.CoverageContested })
+	reason, message := s.foremost()
 	stalled, stalledMessage := s.worst(func(o Offender) bool { return o.Stalled })
 	hindered, hindrance, lasting := s.hindrance()
 	progress := ""
@@ -174,9 +187,12 @@ func (s *baselineScope) setReady(c *status.Conditions) {
 	}
 }
 
-// hindrance says why policies that are in place are not enforced, or not those that were asked for; lasting when only a human
+// hindrance says why policies that are in place are not guarded or enforced, or not those that were asked for; lasting when only a human
 // can change that.
 func (s *baselineScope) hindrance() (reason, message string, lasting bool) {
+	if s.admission.State == pcinetv1alpha1.PolicyMissing {
+		return pcinetv1alpha1.ReasonAdmissionNotInPlace, s.admission.Message + ". Restore the operator's ClusterRole: kubectl apply --server-side -k config/rbac.", false
+	}
 	if s.backend.reason != "" {
 		return s.backend.reason, s.backend.message, true
 	}
