@@ -26,34 +26,43 @@ const (
 
 	nodekitImage = "nodekit.test/nodekit:v1"
 	corednsImage = "nodekit.test/coredns:v1"
+
+	corednsManifest = "hack/cluster/coredns/coredns.yaml"
 )
 
 // program is something that is built from a module.
 type program struct {
-	name, module, pkg string
-	cilium            bool // only for that CNI
-	image             string
-	args              []string // of the image
+	name   string
+	module string // folder of the go.mod
+	pkg    string
+	origin string // module whose version the program is to report; "" if it is ours
+	cilium bool   // only for that CNI
+	image  string
+	args   []string // of the image
 }
 
 const ciliumPath = "github.com/cilium/cilium"
 
 var programs = []program{
 	{name: "nodekit", module: ".", pkg: "./hack/cluster/nodekit", image: nodekitImage, args: []string{"pause"}},
-	{name: "kubelet", module: "hack/controlplane", pkg: "k8s.io/kubernetes/cmd/kubelet"},
-	{name: "kube-proxy", module: "hack/controlplane", pkg: "k8s.io/kubernetes/cmd/kube-proxy"},
-	{name: "cilium-agent", module: "hack/cluster/cilium", pkg: ciliumPath + "/daemon", cilium: true},
-	{name: "cilium-cni", module: "hack/cluster/cilium", pkg: ciliumPath + "/plugins/cilium-cni", cilium: true},
-	{name: "cilium-dbg", module: "hack/cluster/cilium", pkg: ciliumPath + "/cilium-dbg", cilium: true},
+	{name: "kubelet", module: "hack/controlplane", pkg: "k8s.io/kubernetes/cmd/kubelet", origin: "k8s.io/kubernetes"},
+	{name: "kube-proxy", module: "hack/controlplane", pkg: "k8s.io/kubernetes/cmd/kube-proxy", origin: "k8s.io/kubernetes"},
+	{name: "coredns", module: "hack/cluster/coredns", pkg: ".", origin: "github.com/coredns/coredns", image: corednsImage},
+	{name: "cilium-agent", module: "hack/cluster/cilium", pkg: ciliumPath + "/daemon", origin: ciliumPath, cilium: true},
+	{name: "cilium-cni", module: "hack/cluster/cilium", pkg: ciliumPath + "/plugins/cilium-cni", origin: ciliumPath, cilium: true},
+	{name: "cilium-dbg", module: "hack/cluster/cilium", pkg: ciliumPath + "/cilium-dbg", origin: ciliumPath, cilium: true},
 }
 
-// flags are one set for all, so that builds share the cache.
+// flags are the same for every program of a module, and for the control plane's, so that they share the build cache.
 func (p program) flags(version string) []string {
-	// Without a version a kubelet is v0.0.0.
-	return []string{
-		"build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags",
-		"-s -w -X k8s.io/component-base/version.gitVersion=" + version + " -X " + ciliumPath + "/pkg/version.ciliumVersion=" + strings.TrimPrefix(version, "v"),
+	ldflags := "-s -w"
+	switch p.origin {
+	case "k8s.io/kubernetes": // without a version a kubelet is v0.0.0
+		ldflags += " -X k8s.io/component-base/version.gitVersion=" + version
+	case ciliumPath:
+		ldflags += " -X " + ciliumPath + "/pkg/version.ciliumVersion=" + strings.TrimPrefix(version, "v")
 	}
+	return []string{"build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags", ldflags}
 }
 
 // builder makes what a cluster consists of, below buildDir, and only what is
@@ -96,12 +105,8 @@ func (b *builder) build(ctx context.Context) error {
 
 func (b *builder) program(ctx context.Context, p program) error {
 	version := ""
-	if p.module != "." {
-		path := strings.SplitN(p.pkg, "/cmd/", 2)[0]
-		if p.cilium {
-			path = ciliumPath
-		}
-		out, err := b.goRun(ctx, p.module, "list", "-m", "-f", "{{.Version}}", path)
+	if p.origin != "" {
+		out, err := b.goRun(ctx, p.module, "list", "-m", "-f", "{{.Version}}", p.origin)
 		if err != nil {
 			return err
 		}
@@ -113,7 +118,7 @@ func (b *builder) program(ctx context.Context, p program) error {
 	if err != nil {
 		return err
 	}
-	if p.module != "." && stamped(target, want) {
+	if p.origin != "" && stamped(target, want) {
 		return nil
 	}
 	b.say("building %s %s", p.name, version)

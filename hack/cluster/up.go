@@ -160,7 +160,8 @@ func (l *launcher) add(ctx context.Context, name string, listener *os.File) (*ma
 	return m, m.follow(ctx, l.say, func(r report) bool { return r.Up })
 }
 
-// applyAddons makes the objects without which a cluster is of no use.
+// applyAddons makes the objects without which a cluster is of no use, and waits
+// until its DNS answers: the last thing to come.
 func (l *launcher) applyAddons(ctx context.Context) error {
 	err := wait(ctx, "the API server", startLimit, func(context.Context) error {
 		_, err := os.Stat(filepath.Join(l.dir, joinFile))
@@ -171,9 +172,14 @@ func (l *launcher) applyAddons(ctx context.Context) error {
 	}
 	if l.opts.cni == cniCilium {
 		crds := filepath.Join(l.opts.root, buildDir, ciliumDir, "crds")
-		return l.kubectl(ctx, "apply", "--server-side", "-f", filepath.Join(crds, "v2"), "-f", filepath.Join(crds, "v2alpha1"))
+		if err := l.kubectl(ctx, "apply", "--server-side", "-f", filepath.Join(crds, "v2"), "-f", filepath.Join(crds, "v2alpha1")); err != nil {
+			return err
+		}
 	}
-	return nil
+	if err := l.kubectl(ctx, "apply", "--server-side", "-f", filepath.Join(l.opts.root, corednsManifest)); err != nil {
+		return err
+	}
+	return l.kubectl(ctx, "--namespace=kube-system", "rollout", "status", "deployment/coredns", "--timeout="+startLimit.String())
 }
 
 func (l *launcher) kubectl(ctx context.Context, args ...string) error {
