@@ -4,6 +4,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -83,6 +84,13 @@ func prepareMachine(args []string) error {
 	}
 	if err := unix.Mount("", "/", "", unix.MS_SHARED|unix.MS_REC, ""); err != nil { // the kubelet passes mounts on to pods
 		return err
+	}
+	if name == outside { // before others are plugged in
+		err := ip(context.Background(), "link add "+bridge+" type bridge", "addr add "+outsideIP+"/24 dev "+bridge,
+			"addr add "+serverIP+"/24 dev "+bridge, "link set "+bridge+" up")
+		if err != nil {
+			return err
+		}
 	}
 	tell(report{Up: true})
 	return nil
