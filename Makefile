@@ -8,6 +8,7 @@ MAKEFLAGS += --no-builtin-rules
 
 MODULE   := github.com/pcinetwork/pci-network-baseline
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+IMAGE    ?= $(shell awk '$$1 == "newName:" { name = $$2 } $$1 == "newTag:" { print name ":" $$2 }' config/manager/kustomization.yaml)
 BENCH_N  ?= 1000
 DEMO     ?=
 CNI      ?= none
@@ -62,8 +63,12 @@ fmt: $(GOLANGCI_LINT) ## Format the Go files
 
 .PHONY: build
 build: ## Build the manager, static, into bin/
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X $(MODULE)/internal/version.Version=$(VERSION)' \
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X $(MODULE)/internal/version.Version=$(VERSION)' \
 	  -o bin/pci-network-baseline .
+
+.PHONY: image
+image: build ## Write the operator's image to bin/image.tar, an OCI archive, without a container engine
+	@go run ./hack/image -name $(IMAGE) -label org.opencontainers.image.version=$(VERSION) -out bin/image.tar bin/pci-network-baseline
 
 ##@ Test
 
@@ -122,7 +127,7 @@ lint: $(GOLANGCI_LINT) ## Run the linters
 	cd test/semantic && ../../$(GOLANGCI_LINT) run ./...
 
 .PHONY: verify
-verify: verify-generated verify-imports verify-budgets verify-gates ## Run every gate but the linters and tests
+verify: verify-generated verify-imports verify-budgets verify-image verify-gates ## Run every gate but the linters and tests
 
 .PHONY: verify-generated
 verify-generated: $(CONTROLLER_GEN) ## Regenerate: nothing may change, and nothing may be uncommitted
@@ -135,6 +140,10 @@ verify-imports: ## Keep Kubernetes clients out of the pure packages
 .PHONY: verify-budgets
 verify-budgets: $(BUDGETS) ## Check lengths, parameter counts and log messages
 	hack/verify-budgets.sh
+
+.PHONY: verify-image
+verify-image: ## Build the image twice, here and elsewhere: the digest must be one
+	hack/verify-image.sh
 
 .PHONY: verify-gates
 verify-gates: $(BUDGETS) $(CONTROLLER_GEN) $(GOLANGCI_LINT) ## Plant a fault for each gate and see it turn red

@@ -96,8 +96,15 @@ func prepareMachine(args []string) error {
 	return nil
 }
 
-// hold ends the machine, unless it is detached, with the process that started it.
+// hold ends the machine when its leash is let go: the pipe is closed with nothing
+// written, or the process of the descriptor, which cannot be read, has ended.
 func hold(leash *os.File) {
+	poll := []unix.PollFd{{Fd: int32(leash.Fd()), Events: unix.POLLIN}} //nolint:gosec // G115: a small number
+	for {
+		if _, err := unix.Poll(poll, -1); !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
 	if n, _ := leash.Read(make([]byte, 1)); n == 0 {
 		os.Exit(exitFailed)
 	}

@@ -27,6 +27,8 @@ const (
 const help = `usage, from the root of the repository:
   bin/node/cluster build [-cni none|cilium]             build or download what a cluster is made of
   bin/node/cluster up    [-cni none|cilium] [-nodes N]  start one
+  bin/node/cluster up    [FLAG]... -- COMMAND [ARG]...  start one for a command, and end it with the command
+  bin/node/cluster join                                 add a node to it
   bin/node/cluster down                                 end it
   bin/node/cluster exec  MACHINE [--] COMMAND [ARG]...  run a command in n1, n2, ... or outside
 
@@ -78,6 +80,8 @@ func run(ctx context.Context, args []string) error {
 			return newBuilder(opts, os.Stdout).build(ctx)
 		}
 		return up(ctx, opts)
+	case "join":
+		return join(ctx, filepath.Join(root, runDir))
 	case "down":
 		return down(filepath.Join(root, runDir), os.Stdout)
 	case "exec":
@@ -96,6 +100,8 @@ type options struct {
 	cni   string
 	nodes int
 	image string // archive of the operator's image, if it is to be on the nodes
+
+	command []string // that the cluster is for; none if it is to stay
 }
 
 // The networks that a cluster can have.
@@ -113,8 +119,11 @@ func parse(command string, args []string) (options, error) {
 	if err := flags.Parse(args); err != nil {
 		return opts, errUsage
 	}
+	if command == "up" {
+		opts.command = flags.Args()
+	}
 	switch {
-	case flags.NArg() > 0:
+	case flags.NArg() > len(opts.command):
 		return opts, fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	case opts.cni != cniNone && opts.cni != cniCilium:
 		return opts, fmt.Errorf("unknown CNI %q: want %s or %s", opts.cni, cniNone, cniCilium)
