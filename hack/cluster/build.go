@@ -89,6 +89,9 @@ func (b *builder) build(ctx context.Context) error {
 	if err := b.fetchPackages(ctx); err != nil {
 		return err
 	}
+	if err := b.linkAlternatives(); err != nil {
+		return err
+	}
 	for _, p := range programs {
 		if p.cilium && b.opts.cni != cniCilium {
 			continue
