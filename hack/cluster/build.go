@@ -172,14 +172,18 @@ func (b *builder) pack(p program, binary string) error {
 	return os.WriteFile(filepath.Join(b.dir, imagesDir, p.name+".tar"), archive.Bytes(), 0o600)
 }
 
-// copyCilium copies from the module what the agent compiles at run time, and the CRDs.
+// copyCilium copies from the module what the agent compiles at run time, and the
+// CRDs, and makes the image that stands for the agent's.
 func (b *builder) copyCilium(ctx context.Context) error {
 	target := filepath.Join(b.dir, ciliumDir)
-	out, err := b.goRun(ctx, "hack/cluster/cilium", "list", "-m", "-f", "{{.Dir}}", ciliumPath)
+	out, err := b.goRun(ctx, "hack/cluster/cilium", "list", "-m", "-f", "{{.Dir}} {{.Version}}", ciliumPath)
 	if err != nil {
 		return err
 	}
-	source := strings.TrimSpace(out)
+	source, version, _ := strings.Cut(strings.TrimSpace(out), " ")
+	if err := b.pack(program{name: "cilium", image: "nodekit.test/cilium/cilium:" + version, args: []string{"pause"}}, filepath.Join(b.dir, "nodekit")); err != nil {
+		return err
+	}
 	if done, err := os.ReadFile(filepath.Join(target, "source")); err == nil && string(done) == source { //nolint:gosec // G304: a file of ours
 		return nil
 	}

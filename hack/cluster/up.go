@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -216,13 +217,12 @@ func (l *launcher) applyAddons(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	manifests := []string{filepath.Join(l.opts.root, corednsManifest)}
 	if l.opts.cni == cniCilium {
 		crds := filepath.Join(l.opts.root, buildDir, ciliumDir, "crds")
-		if err := l.kubectl(ctx, "apply", "--server-side", "-f", filepath.Join(crds, "v2"), "-f", filepath.Join(crds, "v2alpha1")); err != nil {
-			return err
-		}
+		manifests = append(manifests, filepath.Join(crds, "v2"), filepath.Join(crds, "v2alpha1"), filepath.Join(l.opts.root, ciliumManifest))
 	}
-	if err := l.kubectl(ctx, "apply", "--server-side", "-f", filepath.Join(l.opts.root, corednsManifest)); err != nil {
+	if err := l.kubectl(ctx, "apply", "--server-side", "--filename="+strings.Join(manifests, ",")); err != nil {
 		return err
 	}
 	return l.kubectl(ctx, "--namespace=kube-system", "rollout", "status", "deployment/coredns", "--timeout="+startLimit.String())
