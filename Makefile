@@ -12,6 +12,7 @@ IMAGE    ?= $(shell awk '$$1 == "newName:" { name = $$2 } $$1 == "newTag:" { pri
 BENCH_N  ?= 1000
 DEMO     ?=
 CNI      ?= none
+E2E      ?= none cilium
 NODES    ?= 1
 PAIRS    ?= 1000000
 SEED     ?= 1
@@ -100,6 +101,15 @@ cluster: $(if $(filter $(ASSETS),$(KUBEBUILDER_ASSETS)),controlplane) cluster-pr
 .PHONY: cluster-down
 cluster-down: cluster-program ## End the cluster and remove what it wrote, but for logs
 	bin/node/cluster down
+
+.PHONY: e2e
+e2e: $(if $(filter $(ASSETS),$(KUBEBUILDER_ASSETS)),controlplane) cluster-program image ## Run scenarios with real pods and packets, on a cluster of its own for each of E2E
+	@go run ./hack/image -name $(IMAGE)-next -out bin/node/next.tar bin/pci-network-baseline
+	go test -c -o bin/node/e2e ./test/e2e
+	for cni in $(E2E); do \
+	  bin/node/cluster up -cni $$cni -image bin/image.tar -image bin/node/next.tar -- \
+	    bin/node/e2e -test.v -test.timeout 20m -cni $$cni -image $(IMAGE)-next; \
+	done
 
 .PHONY: cluster-program
 cluster-program:

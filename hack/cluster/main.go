@@ -96,10 +96,10 @@ func run(ctx context.Context, args []string) error {
 
 // options of a cluster.
 type options struct {
-	root  string // the repository
-	cni   string
-	nodes int
-	image string // archive of the operator's image, if it is to be on the nodes
+	root   string // the repository
+	cni    string
+	nodes  int
+	images []string // archives of images for the nodes, besides those that every cluster has
 
 	command []string // that the cluster is for; none if it is to stay
 }
@@ -115,7 +115,10 @@ func parse(command string, args []string) (options, error) {
 	flags := flag.NewFlagSet(command, flag.ContinueOnError)
 	flags.StringVar(&opts.cni, "cni", cniNone, cniNone+" or "+cniCilium)
 	flags.IntVar(&opts.nodes, "nodes", 1, fmt.Sprintf("1 to %d", maxNodes))
-	flags.StringVar(&opts.image, "image", "", "`archive` of an image for the nodes, such as bin/image.tar")
+	flags.Func("image", "`archive` of an image for the nodes, such as bin/image.tar; may be repeated", func(path string) error {
+		opts.images = append(opts.images, path)
+		return nil
+	})
 	if err := flags.Parse(args); err != nil {
 		return opts, errUsage
 	}

@@ -150,8 +150,8 @@ func (l *launcher) linkImages() error {
 	if err != nil {
 		return err
 	}
-	if l.opts.image != "" {
-		built = append(built, filepath.Join(l.opts.root, l.opts.image))
+	for _, path := range l.opts.images {
+		built = append(built, filepath.Join(l.opts.root, path))
 	}
 	images := filepath.Join(l.dir, imagesDir)
 	if err := os.MkdirAll(images, 0o750); err != nil {
