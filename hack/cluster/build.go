@@ -83,7 +83,7 @@ func (b *builder) say(format string, args ...any) {
 }
 
 func (b *builder) build(ctx context.Context) error {
-	if err := os.MkdirAll(filepath.Join(b.dir, imagesDir), 0o755); err != nil { //nolint:gosec // G301: as on any system
+	if err := os.MkdirAll(filepath.Join(b.dir, imagesDir), 0o755); err != nil {
 		return err
 	}
 	if err := b.fetchPackages(ctx); err != nil {
@@ -154,13 +154,13 @@ func (b *builder) fingerprint(p program, flags []string) (string, error) {
 }
 
 func stamped(target, want string) bool {
-	have, err := os.ReadFile(target + ".stamp") //nolint:gosec // G304: a file of ours
+	have, err := os.ReadFile(target + ".stamp")
 	_, missing := os.Stat(target)
 	return err == nil && missing == nil && string(have) == want
 }
 
 func (b *builder) pack(p program, binary string) error {
-	data, err := os.ReadFile(binary) //nolint:gosec // G304: a file of ours
+	data, err := os.ReadFile(binary)
 	if err != nil {
 		return err
 	}
@@ -184,7 +184,7 @@ func (b *builder) copyCilium(ctx context.Context) error {
 	if err := b.pack(program{name: "cilium", image: "nodekit.test/cilium/cilium:" + version, args: []string{"pause"}}, filepath.Join(b.dir, "nodekit")); err != nil {
 		return err
 	}
-	if done, err := os.ReadFile(filepath.Join(target, "source")); err == nil && string(done) == source { //nolint:gosec // G304: a file of ours
+	if done, err := os.ReadFile(filepath.Join(target, "source")); err == nil && string(done) == source {
 		return nil
 	}
 	if err := os.RemoveAll(target); err != nil {
@@ -200,7 +200,7 @@ func (b *builder) copyCilium(ctx context.Context) error {
 
 // goRun runs the go command in a module and returns what it prints.
 func (b *builder) goRun(ctx context.Context, module string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, "go", args...) //nolint:gosec // G204: the arguments are ours
+	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = filepath.Join(b.opts.root, module)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
 	var complaint bytes.Buffer
