@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -184,7 +185,7 @@ func (b *builder) copyCilium(ctx context.Context) error {
 	if err := b.pack(program{name: "cilium", image: "nodekit.test/cilium/cilium:" + version, args: []string{"pause"}}, filepath.Join(b.dir, "nodekit")); err != nil {
 		return err
 	}
-	if done, err := os.ReadFile(filepath.Join(target, "source")); err == nil && string(done) == source {
+	if done, err := os.ReadFile(filepath.Join(target, "copied")); err == nil && string(done) == source {
 		return nil
 	}
 	if err := os.RemoveAll(target); err != nil {
@@ -195,7 +196,20 @@ func (b *builder) copyCilium(ctx context.Context) error {
 			return err
 		}
 	}
-	return os.WriteFile(filepath.Join(target, "source"), []byte(source), 0o600)
+	if err := removeGoFiles(target); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(target, "copied"), []byte(source), 0o600)
+}
+
+// removeGoFiles removes what the go command would take for packages of ours.
+func removeGoFiles(dir string) error {
+	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if err == nil && filepath.Ext(path) == ".go" {
+			err = os.Remove(path)
+		}
+		return err
+	})
 }
 
 // goRun runs the go command in a module and returns what it prints.
