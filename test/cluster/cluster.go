@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package cluster runs a real control plane on loopback: etcd, kube-apiserver
-// and, if asked for, kube-controller-manager and kube-scheduler. There are no
-// nodes. It runs on Linux only.
+// and, if asked for, kube-controller-manager and kube-scheduler. Unless asked
+// for, no nodes can join. It runs on Linux only.
 package cluster
 
 import (
@@ -11,16 +11,20 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
 
 	"k8s.io/client-go/rest"
+
+	"github.com/pcinetwork/pci-network-baseline/test/process"
 )
 
 const (
@@ -40,8 +44,8 @@ type Cluster struct {
 	spawner    *spawner
 
 	mu        sync.Mutex // guards what follows, and the pids file
-	processes []*process
-	recorded  []entry
+	processes []*process.Process
+	recorded  []process.Entry
 	stopped   bool
 }
 
@@ -72,7 +76,7 @@ func prepareDir(dir string) error {
 		return err
 	}
 	for _, e := range file.Processes {
-		if e.alive(file.Dir) {
+		if e.Alive(file.Dir) {
 			return fmt.Errorf("a control plane already runs in %s (%s is process %d): stop it first", dir, e.Name, e.PID)
 		}
 	}
@@ -110,13 +114,19 @@ func (c *Cluster) prepare(ctx context.Context) error {
 	if c.ports, err = freePorts(ctx); err != nil {
 		return err
 	}
+	if c.opts.Nodes != nil {
+		c.ports.apiServer = nodesPort
+	}
 	if c.ca, err = newAuthority(); err != nil {
 		return err
 	}
-	if err := c.ca.writeServerFiles(filepath.Join(c.opts.Dir, pkiDir)); err != nil {
+	if err := c.ca.writeServerFiles(filepath.Join(c.opts.Dir, pkiDir), c.opts.advertised()); err != nil {
 		return err
 	}
 	if err := c.writeAuditPolicy(); err != nil {
+		return err
+	}
+	if err := c.writeNodeFiles(); err != nil {
 		return err
 	}
 	if c.admin, c.kubeconfig, err = c.ConfigFor(adminUser, "system:masters"); err != nil {
@@ -140,7 +150,7 @@ func (c *Cluster) startEtcd(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return store.await(ctx, c.probe(http.DefaultClient, c.etcdURL()+"/health"))
+	return store.Await(ctx, c.probe(http.DefaultClient, c.etcdURL()+"/health"))
 }
 
 func (c *Cluster) startAPIServer(ctx context.Context) error {
@@ -148,7 +158,7 @@ func (c *Cluster) startAPIServer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.await(ctx, c.probe(c.http, c.ServerURL()+"/readyz"))
+	return p.Await(ctx, c.probe(c.http, c.ServerURL()+"/readyz"))
 }
 
 func (c *Cluster) startControllers(ctx context.Context) error {
@@ -171,12 +181,12 @@ func (c *Cluster) startControllers(ctx context.Context) error {
 			return err
 		}
 		account := c.ServerURL() + "/api/v1/namespaces/default/serviceaccounts/default"
-		if err := p.await(ctx, c.probe(c.http, account)); err != nil {
+		if err := p.Await(ctx, c.probe(c.http, account)); err != nil {
 			return err
 		}
 	}
 	for _, p := range c.processes {
-		if err := p.running(); err != nil {
+		if err := p.Running(); err != nil {
 			return err
 		}
 	}
@@ -221,18 +231,18 @@ func (c *Cluster) RestartEtcd(ctx context.Context) error {
 func (c *Cluster) restart(name string, sig os.Signal, start func() error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	i := slices.IndexFunc(c.processes, func(p *process) bool { return p.Name == name })
+	i := slices.IndexFunc(c.processes, func(p *process.Process) bool { return p.Name == name })
 	if c.stopped || i < 0 {
 		return fmt.Errorf("restarting %s: the cluster is stopped", name)
 	}
 	old := c.processes[i]
-	if err := old.signal(c.opts.Dir, sig); err != nil {
+	if err := old.Signal(c.opts.Dir, sig); err != nil {
 		return err
 	}
-	if err := end([]entry{old.entry}, c.opts.Dir); err != nil {
+	if err := end([]process.Entry{old.Entry}, c.opts.Dir); err != nil {
 		return err
 	}
-	<-old.done
+	<-old.Done()
 	c.processes = slices.Delete(c.processes, i, i+1)
 	return start()
 }
@@ -253,15 +263,15 @@ func (c *Cluster) Restart(ctx context.Context) error {
 	if c.stopped {
 		return errors.New("restarting the control plane: the cluster is stopped")
 	}
-	var old []entry
+	var old []process.Entry
 	for _, p := range c.processes {
-		old = append(old, p.entry)
+		old = append(old, p.Entry)
 	}
 	if err := end(old, c.opts.Dir); err != nil {
 		return err
 	}
 	for _, p := range c.processes {
-		<-p.done
+		<-p.Done()
 	}
 	c.processes = nil
 	if err := c.startServers(ctx); err != nil {
@@ -283,7 +293,7 @@ func (c *Cluster) Stop() error {
 		return fmt.Errorf("stopping the control plane in %s: %w", c.opts.Dir, err)
 	}
 	for _, p := range c.processes {
-		<-p.done
+		<-p.Done()
 	}
 	c.stopped = true
 	c.spawner.close()
@@ -300,7 +310,9 @@ func (c *Cluster) Kubeconfig() string { return c.kubeconfig }
 func (c *Cluster) Kubectl() string { return filepath.Join(c.opts.Assets, "kubectl") }
 
 // ServerURL returns the address of the API server.
-func (c *Cluster) ServerURL() string { return "https://" + address(c.ports.apiServer) }
+func (c *Cluster) ServerURL() string {
+	return "https://" + net.JoinHostPort(c.opts.host(), strconv.Itoa(c.ports.apiServer))
+}
 
 // EtcdURL returns the address at which etcd serves clients, in the clear.
 func (c *Cluster) EtcdURL() string { return c.etcdURL() }
