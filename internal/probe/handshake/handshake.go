@@ -100,7 +100,7 @@ func (d *Dialer) look(ctx context.Context, t Target) snapshot.Sight {
 	switch some, tls := c.answered(); {
 	case tls:
 		s.Speech = snapshot.SpeechTLS
-		d.offer(ctx, t, &s)
+		d.tempt(ctx, t, &s)
 	case some:
 		s.Speech, s.Detail = snapshot.SpeechPlain, "It answers a TLS handshake in the clear."
 	default:
@@ -136,6 +136,8 @@ func unconnected(err error) (snapshot.Speech, string) {
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return snapshot.SpeechClosed, "Nobody listens there."
+	case errors.Is(err, syscall.ECONNRESET): // before we could look
+		return snapshot.SpeechSilent, hangsUp
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
 		return snapshot.SpeechUnreachable, "It does not answer: a policy or firewall in between, or no such host."
 	case errors.Is(err, context.Canceled):
@@ -146,6 +148,8 @@ func unconnected(err error) (snapshot.Speech, string) {
 		return snapshot.SpeechUnreachable, "It cannot be connected to."
 	}
 }
+
+const hangsUp = "It takes connections and ends them without an answer."
 
 // requests are what plain servers answer to: of HTTP/1, which many other protocols answer with a complaint, and of HTTP/2, which gRPC
 // begins with (RFC 9113, 3.4: the preface and empty settings).
@@ -169,10 +173,10 @@ func (d *Dialer) ask(ctx context.Context, to netip.AddrPort, handshake error) (s
 			return snapshot.SpeechPlain, "It answers a request in the clear."
 		}
 	}
-	if errors.Is(handshake, os.ErrDeadlineExceeded) {
+	if errors.Is(handshake, context.DeadlineExceeded) {
 		return snapshot.SpeechSilent, "It takes connections and answers nothing in time."
 	}
-	return snapshot.SpeechSilent, "It takes connections and ends them without an answer."
+	return snapshot.SpeechSilent, hangsUp
 }
 
 // exchange sends a request, waits for the beginning of an answer, and ends the connection.

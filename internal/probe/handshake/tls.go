@@ -27,7 +27,7 @@ func (d *Dialer) greet(ctx context.Context, c *conn, t Target, s *snapshot.Sight
 	defer func() { _ = c.Close() }()
 	began := d.clock.Now()
 	asked := false
-	client := tls.Client(c, offering(t, s, &asked, tls.VersionTLS10, tls.VersionTLS13, everything()))
+	client := tls.Client(c, t.taking(offer{tls.VersionTLS10, tls.VersionTLS13, everything()}, s, &asked))
 	handshake, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	err := client.HandshakeContext(handshake)
@@ -63,13 +63,19 @@ func cause(err error) string {
 	}
 }
 
-// offering returns a configuration that takes whatever the server sends, and notes it.
-func offering(t Target, s *snapshot.Sight, asked *bool, lowest, highest uint16, ciphers []uint16) *tls.Config {
+// offer is what a handshake offers.
+type offer struct {
+	lowest, highest uint16
+	ciphers         []uint16
+}
+
+// taking returns a configuration that makes an offer, takes whatever the server sends, and notes it.
+func (t Target) taking(o offer, s *snapshot.Sight, asked *bool) *tls.Config {
 	return &tls.Config{
 		ServerName:         t.ServerName,
-		MinVersion:         lowest,
-		MaxVersion:         highest,
-		CipherSuites:       ciphers,
+		MinVersion:         o.lowest,
+		MaxVersion:         o.highest,
+		CipherSuites:       o.ciphers,
 		InsecureSkipVerify: true, //nolint:gosec // nothing is sent to it; what it shows is judged by trust, below
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			*asked = true
@@ -118,17 +124,17 @@ func untrusted(t Target, chain []*x509.Certificate) string {
 	}
 }
 
-// offer finds out whether a server that speaks TLS also takes what it should not.
-func (d *Dialer) offer(ctx context.Context, t Target, s *snapshot.Sight) {
+// tempt finds out whether a server that speaks TLS also takes what it should not.
+func (d *Dialer) tempt(ctx context.Context, t Target, s *snapshot.Sight) {
 	if t.MinVersion > tls.VersionTLS10 {
-		s.Old = d.takes(ctx, t, tls.VersionTLS10, t.MinVersion-1, everything())
+		s.Old = d.takes(ctx, t, offer{tls.VersionTLS10, t.MinVersion - 1, everything()})
 	}
-	s.Weak = d.takes(ctx, t, tls.VersionTLS10, tls.VersionTLS12, weak())
+	s.Weak = d.takes(ctx, t, offer{tls.VersionTLS10, tls.VersionTLS12, weak()})
 }
 
 // takes makes a handshake and says whether the offer was taken. An alert turns it down; so does whoever hangs up twice, as some do who
 // have nothing in common with the client. A server that is slow or cannot be reached says nothing.
-func (d *Dialer) takes(ctx context.Context, t Target, lowest, highest uint16, ciphers []uint16) snapshot.Acceptance {
+func (d *Dialer) takes(ctx context.Context, t Target, o offer) snapshot.Acceptance {
 	for range 2 {
 		c, err := d.again(ctx, t.Address)
 		if err != nil {
@@ -136,7 +142,7 @@ func (d *Dialer) takes(ctx context.Context, t Target, lowest, highest uint16, ci
 		}
 		var s snapshot.Sight
 		var asked bool
-		err = tls.Client(c, offering(t, &s, &asked, lowest, highest, ciphers)).HandshakeContext(ctx)
+		err = tls.Client(c, t.taking(o, &s, &asked)).HandshakeContext(ctx)
 		_ = c.Close()
 		switch {
 		case err == nil, s.Version != 0: // it went as far as its certificate
