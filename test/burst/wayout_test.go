@@ -58,7 +58,8 @@ func TestWaysOut(t *testing.T) {
 	cases := map[string]struct {
 		remove [][]string
 		gone   bool // the operator, before that
-		fresh  string
+		// fresh and protected are how pods of a new and of a protected namespace are refused then; "" when they get in.
+		fresh, protected string
 	}{
 		"the baseline is deleted": {
 			remove: [][]string{{"delete", "pcinb", "site"}},
@@ -77,7 +78,7 @@ func TestWaysOut(t *testing.T) {
 				{"delete", "-f", filepath.Join(config, "manager", "namespace.yaml"), "--cascade=foreground", "--wait=false"},
 				{"delete", "-k", filepath.Join(config, "crd"), "--cascade=foreground", "--wait=false"},
 			},
-			gone: true, fresh: "pcinb-pod-gate",
+			gone: true, fresh: "pcinb-pod-gate", protected: "pcinb-pod-gate",
 		},
 	}
 	for name, c := range cases {
@@ -92,6 +93,7 @@ func TestWaysOut(t *testing.T) {
 			s.createNamespace(t, "fresh")
 			if c.fresh != "" {
 				s.awaitAnswer(t, "fresh", c.fresh)
+				s.awaitAnswer(t, "protected", c.protected)
 				s.awaitAnswer(t, metav1.NamespaceSystem, "")
 				s.kubectl(t, wayOut...)
 			}
