@@ -73,37 +73,44 @@ type recorder struct {
 	broken     error
 }
 
-// record records until the test ends.
-func record(t *testing.T, s *site) *recorder {
+// record records what comes from now on, until the context ends.
+func record(ctx context.Context, t *testing.T, s *site) *recorder {
 	t.Helper()
 	r := &recorder{namespaces: map[string]*history{}}
 	for _, list := range []client.ObjectList{
 		&corev1.NamespaceList{}, &networkingv1.NetworkPolicyList{}, &pcinetv1alpha1.NamespaceCoverageList{}, &corev1.PodList{},
 	} {
-		w, err := s.Watch(t.Context(), list)
-		if err != nil {
+		if err := s.List(ctx, list); err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(w.Stop)
-		go r.follow(t.Context(), w)
+		go r.follow(ctx, s, list)
 	}
 	return r
 }
 
-func (r *recorder) follow(ctx context.Context, w watch.Interface) {
-	for event := range w.ResultChan() {
-		object, ok := event.Object.(client.Object)
-		switch {
-		case !ok:
-			r.fail(fmt.Errorf("a watch says %v", event.Object))
-		case event.Type == watch.Added:
-			r.add(object)
-		case event.Type == watch.Deleted && isDeny(object):
-			r.fail(fmt.Errorf("the deny of %s was deleted", object.GetNamespace()))
+// follow watches a kind. The API server ends the watch of whoever reads too slowly; the next one goes on where it ended.
+func (r *recorder) follow(ctx context.Context, s *site, list client.ObjectList) {
+	for version := list.GetResourceVersion(); ctx.Err() == nil; {
+		w, err := s.Watch(ctx, list, &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: version}})
+		if err != nil {
+			r.fail(err)
+			return
 		}
-	}
-	if ctx.Err() == nil {
-		r.fail(errors.New("a watch ended"))
+		for event := range w.ResultChan() {
+			object, ok := event.Object.(client.Object)
+			if !ok {
+				r.fail(fmt.Errorf("a watch says %v", event.Object))
+				w.Stop()
+				return
+			}
+			version = object.GetResourceVersion()
+			switch {
+			case event.Type == watch.Added:
+				r.add(object)
+			case event.Type == watch.Deleted && isDeny(object):
+				r.fail(fmt.Errorf("the deny of %s was deleted", object.GetNamespace()))
+			}
+		}
 	}
 }
 
@@ -167,7 +174,9 @@ type outcome struct {
 // happens after the last was created; nil for nothing.
 func (s *site) burst(t *testing.T, group, name string, n int, during func()) outcome {
 	t.Helper()
-	r := record(t, s)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	r := record(ctx, t, s)
 	const creators = 16
 	var wg sync.WaitGroup
 	errs := make([]error, creators)
