@@ -19,7 +19,6 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
@@ -32,9 +31,9 @@ import (
 	"github.com/pcinetwork/pci-network-baseline/internal/status"
 )
 
-// maxAdmissionMessage and maxBreakGlassReason are admission's part of keeping a status below 16 KiB.
+// maxAdmissionMessage, before what to do about it, and maxBreakGlassReason are admission's part of keeping a status below 16 KiB.
 const (
-	maxAdmissionMessage = 160
+	maxAdmissionMessage = 152
 	maxBreakGlassReason = 100
 )
 
@@ -304,7 +303,8 @@ func admissionStatus(glass plan.BreakGlass, err error) pcinetv1alpha1.AdmissionS
 		if u := (*unkept)(nil); errors.As(err, &u) {
 			what = u.what
 		}
-		out.Message = what + ": " + cause(err)
+		out.Message = status.Clip(what+": "+cause(err), maxAdmissionMessage) + ". " + remedy(refusal(err), "")
+		return out
 	}
 	out.Message = status.Clip(out.Message, maxAdmissionMessage)
 	return out
@@ -336,7 +336,7 @@ func (r *AdmissionReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	one := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []ctrl.Request { return []ctrl.Request{{}} })
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("admission").
-		WithOptions(controller.Options{ReconciliationTimeout: reconcileTimeout}).
+		WithOptions(options(false)).
 		Watches(&pcinetv1alpha1.PCINetworkBaseline{}, one).
 		WatchesRawSource(source.Func(func(ctx context.Context, q queue) error {
 			r.queue, r.watched = q, sets.New[string]()
