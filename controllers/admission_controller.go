@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/sets"
 	toolscache "k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -24,6 +26,7 @@ import (
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/internal/apply"
+	"github.com/pcinetwork/pci-network-baseline/internal/metrics"
 	"github.com/pcinetwork/pci-network-baseline/internal/plan"
 	"github.com/pcinetwork/pci-network-baseline/internal/render"
 	"github.com/pcinetwork/pci-network-baseline/internal/render/admission"
@@ -49,13 +52,16 @@ type AdmissionReconciler struct {
 	Platform     *Platform
 	Store        *Store
 	Clock        clock.PassiveClock
+	Metrics      *metrics.Metrics
+	Recorder     events.EventRecorder
 	// Operator is the user name of the operator's account.
 	Operator string
 
 	compiled compiledBaselines
-	results  sync.Map         // a pcinetv1alpha1.AdmissionStatus for each baseline, by name
-	queue    queue            // set at the start
-	watched  sets.Set[string] // resources whose events lead to the queue
+	results  sync.Map                 // a pcinetv1alpha1.AdmissionStatus for each baseline, by name
+	queue    queue                    // set at the start
+	watched  sets.Set[string]         // resources whose events lead to the queue
+	kept     map[string]client.Object // as they were last made right by this process, by name; there is one worker
 }
 
 // The API server wants whoever writes a policy or binding with a parameter to be able to get that parameter
@@ -228,11 +234,31 @@ func (r *AdmissionReconciler) write(ctx context.Context, intended, live client.O
 	case err != nil:
 		return fmt.Errorf("reading %s: %w", intended.GetName(), err)
 	}
-	_, err = r.Applier.Write(ctx, intended, live)
+	change, err := r.Applier.Write(ctx, intended, live)
 	if err != nil {
 		return &unkept{intended.GetName() + " cannot be written", err}
 	}
+	if last := r.kept[intended.GetName()]; last != nil && change.Operation != apply.None && apply.Diff(intended, last).None() {
+		r.repaired(ctx, change)
+	}
+	if r.kept == nil {
+		r.kept = map[string]client.Object{}
+	}
+	r.kept[intended.GetName()] = intended
 	return nil
+}
+
+// repaired tells that somebody has opened the guard or the gate, or tried to. Who it was is in the API server's audit log: its own
+// controllers write to policies too.
+func (r *AdmissionReconciler) repaired(ctx context.Context, change apply.Change) {
+	what, cause := "it had been deleted", metrics.CauseDeleted
+	if change.Operation == apply.Updated {
+		what, cause = strings.Join(change.Drift.Fields, ", ")+" changed", metrics.CauseEdited
+	}
+	name := change.Object.GetName()
+	r.Metrics.Repairs.WithLabelValues(cause).Inc()
+	ctrl.LoggerFrom(ctx).Info("Restored an object of admission", "name", name, "cause", cause, "fields", change.Drift.Fields)
+	r.Recorder.Eventf(change.Object, nil, eventWarning, "AdmissionRepaired", "Restore-"+cause, "Restored %s: %s. The API server's audit log has who did it.", name, what)
 }
 
 // unkept says what cannot be read or written, and wraps the reason.
@@ -259,6 +285,7 @@ func (r *AdmissionReconciler) prune(ctx context.Context, wanted map[string]bool)
 		gone, err := r.unasked(ctx, b.Name, baseline)
 		if gone && err == nil {
 			err = r.Applier.Delete(ctx, b)
+			delete(r.kept, b.Name)
 		}
 		errs = append(errs, err)
 	}

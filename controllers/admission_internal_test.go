@@ -10,11 +10,19 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
+	"github.com/pcinetwork/pci-network-baseline/internal/apply"
+	"github.com/pcinetwork/pci-network-baseline/internal/metrics"
 	"github.com/pcinetwork/pci-network-baseline/internal/plan"
+	"github.com/pcinetwork/pci-network-baseline/internal/render/admission"
 )
 
 // What to do about admission that is not in place depends on why it is not.
@@ -77,6 +85,65 @@ func TestEveryControllerTriesAgainSoon(t *testing.T) {
 		built := strings.Count(string(text), "ctrl.NewControllerManagedBy(")
 		if !strings.HasSuffix(file, "_test.go") && built != strings.Count(string(text), ".\n\t\tWithOptions(opt") {
 			t.Errorf("%s: a controller without the options of all", file)
+		}
+	}
+}
+
+// Whoever opens the guard leaves a trace; a change that a baseline asks for is none.
+func TestARepairOfAdmissionIsTold(t *testing.T) {
+	t.Parallel()
+	scheme, err := newScheme()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := fake.NewClientBuilder().WithScheme(scheme).Build()
+	recorder := events.NewFakeRecorder(10)
+	r := &AdmissionReconciler{
+		Reader: c, Applier: &apply.Applier{Client: c, Observe: func(client.Object, apply.Operation, error) {}},
+		Metrics: metrics.New(prometheus.NewRegistry()), Recorder: recorder,
+	}
+	guard := func(mode admission.Mode) *admissionregistrationv1.ValidatingAdmissionPolicyBinding {
+		return admission.Bindings(admission.Baseline{Name: "pci", Tamper: mode})[0]
+	}
+	live := func() *admissionregistrationv1.ValidatingAdmissionPolicyBinding {
+		b := &admissionregistrationv1.ValidatingAdmissionPolicyBinding{}
+		if err := c.Get(t.Context(), client.ObjectKey{Name: "pcinb-pci-tamper-guard"}, b); err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	for _, step := range []struct {
+		what string
+		do   func() error
+		mode admission.Mode
+		want string
+	}{
+		{"the first write", nil, admission.Deny, ""},
+		{"nothing", nil, admission.Deny, ""},
+		{"the glass is broken", nil, admission.Warn, ""},
+		{"it is deleted", func() error { return c.Delete(t.Context(), live()) }, admission.Warn, "pcinb-pci-tamper-guard: it had been deleted"},
+		{"it only audits", func() error {
+			b := live()
+			b.Spec.ValidationActions = []admissionregistrationv1.ValidationAction{admissionregistrationv1.Audit}
+			return c.Update(t.Context(), b)
+		}, admission.Warn, "spec.validationActions changed"},
+		{"the glass is whole", nil, admission.Deny, ""},
+	} {
+		if step.do != nil {
+			if err := step.do(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := r.write(t.Context(), guard(step.mode), &admissionregistrationv1.ValidatingAdmissionPolicyBinding{}); err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		select {
+		case got = <-recorder.Events:
+		default:
+		}
+		if (got == "") != (step.want == "") || !strings.Contains(got, step.want) {
+			t.Errorf("%s: event %q, want %q", step.what, got, step.want)
 		}
 	}
 }
