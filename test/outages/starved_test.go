@@ -23,9 +23,10 @@ func TestNobodyWaitsForAWatchThatIsDown(t *testing.T) { //nolint:paralleltest //
 	if err := env.Client.Create(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}
-	w := &world{}
-	w.create(t, "blind-0")
-	if _, err := site.Eventually(t.Context(), site.Patience, func() error { return env.Protected(t.Context(), b.Name) }); err != nil {
+	if err := env.Client.Create(t.Context(), site.NewNamespace("blind-0", b.Name)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := site.Eventually(t.Context(), site.Patience, func() error { return env.Protected(t.Context(), b.Name, "blind-0") }); err != nil {
 		t.Fatal(err)
 	}
 	if err := env.Rest(t.Context()); err != nil {
