@@ -36,7 +36,7 @@ import (
 
 // maxAdmissionMessage, before what to do about it, and maxBreakGlassReason are admission's part of keeping a status below 16 KiB.
 const (
-	maxAdmissionMessage = 152
+	maxAdmissionMessage = 158
 	maxBreakGlassReason = 100
 )
 

@@ -58,6 +58,11 @@ func TestAdmissionNotInPlaceSaysWhatToDo(t *testing.T) {
 			}
 		})
 	}
+	right := errors.New(`User "system:serviceaccount:pci-network-baseline-system:pci-network-baseline" cannot list resource "validatingadmissionpolicybindings"`)
+	longest := admissionStatus(plan.BreakGlass{}, &unkept{"validatingadmissionpolicybindings cannot be read", apierrors.NewForbidden(bindings, "", right)})
+	if !strings.Contains(longest.Message, "cannot list resource") {
+		t.Errorf("the right is cut off: %s", longest.Message)
+	}
 	long := admissionStatus(plan.BreakGlass{}, apierrors.NewForbidden(bindings, name, errors.New(strings.Repeat("x", 2000))))
 	if size := len([]rune(long.Message)); size > 256 || !strings.HasSuffix(long.Message, " pass.") {
 		t.Errorf("%d characters: %s", size, long.Message)
