@@ -58,10 +58,10 @@ type AdmissionReconciler struct {
 	Operator string
 
 	compiled compiledBaselines
-	results  sync.Map                 // a pcinetv1alpha1.AdmissionStatus for each baseline, by name
-	queue    queue                    // set at the start
-	watched  sets.Set[string]         // resources whose events lead to the queue
-	kept     map[string]client.Object // as they were last made right by this process, by name; there is one worker
+	results  sync.Map                    // a pcinetv1alpha1.AdmissionStatus for each baseline, by name
+	queue    queue                       // set at the start
+	watched  sets.Set[string]            // resources whose events lead to the queue
+	kept     map[objectKey]client.Object // as they were last made right by this process; there is one worker
 }
 
 // The API server wants whoever writes a policy or binding with a parameter to be able to get that parameter
@@ -238,14 +238,20 @@ func (r *AdmissionReconciler) write(ctx context.Context, intended, live client.O
 	if err != nil {
 		return &unkept{intended.GetName() + " cannot be written", err}
 	}
-	if last := r.kept[intended.GetName()]; last != nil && change.Operation != apply.None && apply.Diff(intended, last).None() {
+	key := keptKey(intended)
+	if last := r.kept[key]; last != nil && change.Operation != apply.None && apply.Diff(intended, last).None() {
 		r.repaired(ctx, change)
 	}
 	if r.kept == nil {
-		r.kept = map[string]client.Object{}
+		r.kept = map[objectKey]client.Object{}
 	}
-	r.kept[intended.GetName()] = intended
+	r.kept[key] = intended
 	return nil
+}
+
+// keptKey tells a policy from a binding of its name.
+func keptKey(obj client.Object) objectKey {
+	return objectKey{resource: fmt.Sprintf("%T", obj), name: obj.GetName()}
 }
 
 // repaired tells that somebody has opened the guard or the gate, or tried to. Who it was is in the API server's audit log: its own
@@ -285,7 +291,7 @@ func (r *AdmissionReconciler) prune(ctx context.Context, wanted map[string]bool)
 		gone, err := r.unasked(ctx, b.Name, baseline)
 		if gone && err == nil {
 			err = r.Applier.Delete(ctx, b)
-			delete(r.kept, b.Name)
+			delete(r.kept, keptKey(b))
 		}
 		errs = append(errs, err)
 	}

@@ -117,6 +117,24 @@ func TestARepairOfAdmissionIsTold(t *testing.T) {
 		}
 		return b
 	}
+	policy := admission.Policies(admission.Config{})[2] // whose binding has its name
+	for i, obj := range []client.Object{policy, admission.Limits(), policy} {
+		if i == 2 {
+			if err := c.Delete(t.Context(), policy); err != nil {
+				t.Fatal(err)
+			}
+		}
+		live, ok := obj.DeepCopyObject().(client.Object)
+		if !ok {
+			t.Fatalf("%T", obj)
+		}
+		if err := r.write(t.Context(), obj, live); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := <-recorder.Events; !strings.Contains(got, "pcinb-own-limits: it had been deleted") {
+		t.Errorf("event %q", got)
+	}
 	for _, step := range []struct {
 		what string
 		do   func() error
