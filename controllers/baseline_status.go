@@ -191,7 +191,7 @@ func (s *baselineScope) setReady(c *status.Conditions) {
 // can change that.
 func (s *baselineScope) hindrance() (reason, message string, lasting bool) {
 	if s.admission.State == pcinetv1alpha1.PolicyMissing {
-		return pcinetv1alpha1.ReasonAdmissionNotInPlace, s.admission.Message + ". Restore the operator's ClusterRole: kubectl apply --server-side -k config/rbac.", false
+		return pcinetv1alpha1.ReasonAdmissionNotInPlace, s.admission.Message, false
 	}
 	if s.backend.reason != "" {
 		return s.backend.reason, s.backend.message, true

@@ -157,7 +157,7 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 	}
 	admissions := &AdmissionReconciler{
 		Reader: mgr.GetClient(), Live: mgr.GetAPIReader(), Cache: mgr.GetCache(), Applier: applier, Platform: platform, Store: store, Clock: opts.Clock,
-		Operator: Account(opts.Namespace),
+		Metrics: m, Recorder: recorder, Operator: Account(opts.Namespace),
 	}
 	if err := admissions.SetupWithManager(mgr); err != nil {
 		return err
