@@ -343,6 +343,18 @@ func admissionStatus(glass plan.BreakGlass, err error) pcinetv1alpha1.AdmissionS
 	return out
 }
 
+// relaxed says which refusals the owner of a baseline does without; "" for none.
+func relaxed(b *pcinetv1alpha1.PCINetworkBaseline) string {
+	text := ""
+	if m := b.Spec.Admission.PodGate; mode(m) != admission.Deny {
+		text += fmt.Sprintf(" Pods of a new namespace do not wait for them: spec.admission.podGate is %s.", m)
+	}
+	if m := b.Spec.Admission.TamperGuard; mode(m) != admission.Deny {
+		text += fmt.Sprintf(" Changes to them are not refused but repaired: spec.admission.tamperGuard is %s.", m)
+	}
+	return text
+}
+
 // broken says whether a break-glass is in force.
 func broken(s pcinetv1alpha1.AdmissionStatus) bool { return !s.BreakGlass.Until.IsZero() }
 
