@@ -27,6 +27,7 @@ import (
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/internal/apply"
 	"github.com/pcinetwork/pci-network-baseline/internal/metrics"
+	"github.com/pcinetwork/pci-network-baseline/internal/probe"
 	"github.com/pcinetwork/pci-network-baseline/internal/status"
 )
 
@@ -57,6 +58,7 @@ type BaselineReconciler struct {
 	Clock         clock.PassiveClock
 	Backends      *Backends
 	Guards        *GuardReconciler
+	Proofs        *Proofs
 
 	// Set by expectAll, hold and writeStatus; there is one worker.
 	expected bool
@@ -95,6 +97,7 @@ func (r *BaselineReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 		tally: r.Store.Tally(b),
 	}
 	s.guard, s.guardKnown = r.Guards.Of(b.Name)
+	s.proof, s.lastRound, s.proofKnown = r.Proofs.of(b, r.Store.Last(probe.Namespace, b.Name).State, s.now)
 	if after := r.hold(s); after > 0 {
 		return ctrl.Result{RequeueAfter: after}, nil
 	}
@@ -116,7 +119,7 @@ func (r *BaselineReconciler) hold(s *baselineScope) time.Duration {
 		r.started = s.now
 	}
 	guardKnown := s.guardKnown || s.baseline.Spec.GuardLayer != pcinetv1alpha1.GuardLayerAuto
-	if (s.tally.Behind == 0 && s.engine.Observed && guardKnown) || s.baseline.Status.ObservedGeneration != s.baseline.Generation {
+	if (s.tally.Behind == 0 && s.engine.Observed && guardKnown && s.proofKnown) || s.baseline.Status.ObservedGeneration != s.baseline.Generation {
 		return 0
 	}
 	return max(0, r.started.Add(holdAtStart).Sub(s.now))
@@ -222,6 +225,7 @@ func countsAlone(want, have pcinetv1alpha1.PCINetworkBaselineStatus) bool {
 // announced are the conditions whose changes are worth an event; the others follow from them.
 var announced = []string{
 	pcinetv1alpha1.ConditionReady, pcinetv1alpha1.ConditionPolicyEngineSupported, pcinetv1alpha1.ConditionDefaultDenyEffective,
+	pcinetv1alpha1.ConditionEnforcementProven,
 	pcinetv1alpha1.ConditionExemptionsCurrent, pcinetv1alpha1.ConditionReviewCurrent,
 }
 
@@ -282,9 +286,10 @@ func (r *BaselineReconciler) fromStore(_ context.Context, q queue) error {
 	return nil
 }
 
-// fromPlatform has every baseline judged again when the policy engine has changed.
+// fromPlatform has every baseline judged again when the policy engine has changed, or what is proven of it.
 func (r *BaselineReconciler) fromPlatform(ctx context.Context, q queue) error {
 	addBaselines(ctx, r.Cache, q, r.Platform.assessments.subscribe())
+	addBaselines(ctx, r.Cache, q, r.Proofs.changed.subscribe())
 	return nil
 }
 

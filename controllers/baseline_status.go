@@ -14,6 +14,7 @@ import (
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/internal/checks/engines"
 	"github.com/pcinetwork/pci-network-baseline/internal/plan"
+	"github.com/pcinetwork/pci-network-baseline/internal/probe"
 	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
 	"github.com/pcinetwork/pci-network-baseline/internal/status"
 )
@@ -23,7 +24,7 @@ const (
 	reviewPeriod = 180 * 24 * time.Hour
 	// maxOffenders and maxOffenderMessage keep a status below 16 KiB whatever the size of the cluster.
 	maxOffenders       = 20
-	maxOffenderMessage = 160
+	maxOffenderMessage = 144
 )
 
 // baselineScope is one baseline on its way through one reconcile. All fields are set by Reconcile.
@@ -37,11 +38,14 @@ type baselineScope struct {
 	guardKnown bool
 	tally      Tally
 	now        time.Time
+	// proof is what packets have shown, as of lastRound; proofKnown: whether they can was looked at by this process.
+	proof      probe.Summary
+	lastRound  time.Time
+	proofKnown bool
 }
 
 // notAssessed lists the requirements that this version cannot judge, with what a person can do about it.
 var notAssessed = []struct{ condition, message string }{
-	{pcinetv1alpha1.ConditionEnforcementProven, "This version sends no packets. Test with a pod that must not reach another."},
 	{pcinetv1alpha1.ConditionManagementAccessRestricted, "This version does not look at who can reach the management interfaces (4.2)."},
 	{pcinetv1alpha1.ConditionManagementTrafficEncrypted, "This version does not look at the encryption of management traffic (4.3)."},
 }
@@ -64,6 +68,7 @@ func (s *baselineScope) status() pcinetv1alpha1.PCINetworkBaselineStatus {
 		Backend:            pcinetv1alpha1.Backend(s.backend.api.Name()),
 		Platform:           s.platform(),
 		Guard:              s.guard,
+		Proof:              s.proofStatus(),
 		Namespaces: &pcinetv1alpha1.NamespaceCounts{
 			Selected:  n(s.selected()),
 			Protected: n(s.count(pcinetv1alpha1.CoverageProtected)),
@@ -97,6 +102,7 @@ func (s *baselineScope) conditions() []metav1.Condition {
 	s.setExemptions(c)
 	s.setReview(c)
 	s.setEngine(c)
+	s.setProven(c)
 	for _, n := range notAssessed {
 		c.Set(n.condition, metav1.ConditionUnknown, pcinetv1alpha1.ReasonNotAssessed, n.message)
 	}
@@ -182,6 +188,9 @@ func (s *baselineScope) hindrance() (reason, message string, lasting bool) {
 	}
 	if v := s.verdict(); v.Status == metav1.ConditionFalse {
 		return v.Reason, v.Message, v.Stalled
+	}
+	if s.proof.Status == metav1.ConditionFalse {
+		return s.proof.Reason, s.proof.Message, false
 	}
 	return "", "", false
 }
@@ -369,6 +378,9 @@ func (s *baselineScope) nextClock() time.Duration {
 	if review := s.baseline.Spec.Review; review.ReviewedBy != "" {
 		at(review.ReviewedAt.Time)
 		at(review.ReviewedAt.Add(reviewPeriod))
+	}
+	if !s.proof.ChangesAt.IsZero() {
+		at(s.proof.ChangesAt)
 	}
 	return next
 }

@@ -12,6 +12,7 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -55,7 +56,8 @@ type scope struct {
 
 	// Set by judge.
 	findings  []checks.Finding
-	contested string // who fights over what; empty when nobody does
+	contested string            // who fights over what; empty when nobody does
+	proof     *metav1.Condition // what the canaries have shown; nil but in their namespace
 
 	// The earliest that decide, act and judge ask for; zero means never.
 	requeueAfter time.Duration
