@@ -10,6 +10,8 @@ MODULE   := github.com/pcinetwork/pci-network-baseline
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 BENCH_N  ?= 1000
 DEMO     ?=
+CNI      ?= none
+NODES    ?= 1
 PAIRS    ?= 1000000
 SEED     ?= 1
 
@@ -85,6 +87,19 @@ demo: controlplane build ## Start a cluster with the operator in it; DEMO=once r
 .PHONY: demo-down
 demo-down: ## Stop the demo's cluster and remove its data
 	go run ./hack/demo -down
+
+.PHONY: cluster
+cluster: $(if $(filter $(ASSETS),$(KUBEBUILDER_ASSETS)),controlplane) cluster-program ## Start real nodes: CNI=none or cilium, NODES=1 or more
+	bin/node/cluster up -cni $(CNI) -nodes $(NODES) $(if $(wildcard bin/image.tar),-image bin/image.tar)
+
+.PHONY: cluster-down
+cluster-down: cluster-program ## End the cluster and remove what it wrote, but for logs
+	bin/node/cluster down
+
+.PHONY: cluster-program
+cluster-program:
+	@[ "$$(uname -s)" = Linux ] || { echo "real nodes need Linux, and root on it" >&2; exit 3; }
+	CGO_ENABLED=0 go build -o bin/node/cluster ./hack/cluster
 
 .PHONY: bench
 bench: controlplane build ## Measure BENCH_N namespaces; the result is bin/bench.json

@@ -65,15 +65,20 @@ func (a *authority) client(user string, groups ...string) (keyPair, error) {
 	return a.issue(template)
 }
 
-// server issues the serving certificate of the API server.
-func (a *authority) server() (keyPair, error) {
-	template, err := newTemplate(pkix.Name{CommonName: apiServer})
+// server issues a serving certificate for addresses, which are names or IPs.
+func (a *authority) server(subject string, addresses ...string) (keyPair, error) {
+	template, err := newTemplate(pkix.Name{CommonName: subject})
 	if err != nil {
 		return keyPair{}, err
 	}
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
-	template.DNSNames = []string{"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"}
-	template.IPAddresses = []net.IP{net.ParseIP(loopback), net.ParseIP(advertised), net.ParseIP(serviceIP)}
+	for _, address := range addresses {
+		if ip := net.ParseIP(address); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, address)
+		}
+	}
 	return a.issue(template)
 }
 
@@ -109,9 +114,10 @@ func newTemplate(subject pkix.Name) (*x509.Certificate, error) {
 }
 
 // writeServerFiles puts the files that the flags of kube-apiserver and
-// kube-controller-manager name into dir.
-func (a *authority) writeServerFiles(dir string) error {
-	serving, err := a.server()
+// kube-controller-manager name into dir. The API server is reached at host too.
+func (a *authority) writeServerFiles(dir, host string) error {
+	serving, err := a.server(apiServer, "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc",
+		"kubernetes.default.svc.cluster.local", loopback, host, serviceIP)
 	if err != nil {
 		return err
 	}

@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package cluster runs a real control plane on loopback: etcd, kube-apiserver
-// and, if asked for, kube-controller-manager and kube-scheduler. There are no
-// nodes. It runs on Linux only.
+// and, if asked for, kube-controller-manager and kube-scheduler. Unless asked
+// for, no nodes can join. It runs on Linux only.
 package cluster
 
 import (
@@ -11,14 +11,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
 	"k8s.io/client-go/rest"
+
+	"github.com/pcinetwork/pci-network-baseline/test/process"
 )
 
 const (
@@ -38,8 +42,8 @@ type Cluster struct {
 	spawner    *spawner
 
 	mu        sync.Mutex // guards what follows, and the pids file
-	processes []*process
-	recorded  []entry
+	processes []*process.Process
+	recorded  []process.Entry
 	stopped   bool
 }
 
@@ -70,7 +74,7 @@ func prepareDir(dir string) error {
 		return err
 	}
 	for _, e := range file.Processes {
-		if e.alive(file.Dir) {
+		if e.Alive(file.Dir) {
 			return fmt.Errorf("a control plane already runs in %s (%s is process %d): stop it first", dir, e.Name, e.PID)
 		}
 	}
@@ -108,13 +112,19 @@ func (c *Cluster) prepare(ctx context.Context) error {
 	if c.ports, err = freePorts(ctx); err != nil {
 		return err
 	}
+	if c.opts.Nodes != nil {
+		c.ports.apiServer = nodesPort
+	}
 	if c.ca, err = newAuthority(); err != nil {
 		return err
 	}
-	if err := c.ca.writeServerFiles(filepath.Join(c.opts.Dir, pkiDir)); err != nil {
+	if err := c.ca.writeServerFiles(filepath.Join(c.opts.Dir, pkiDir), c.opts.advertised()); err != nil {
 		return err
 	}
 	if err := c.writeAuditPolicy(); err != nil {
+		return err
+	}
+	if err := c.writeNodeFiles(); err != nil {
 		return err
 	}
 	if c.admin, c.kubeconfig, err = c.ConfigFor(adminUser, "system:masters"); err != nil {
@@ -131,7 +141,7 @@ func (c *Cluster) startServers(ctx context.Context) error {
 		return err
 	}
 	// kube-apiserver waits for etcd too, but in steps of seconds.
-	if err := store.await(ctx, c.probe(http.DefaultClient, c.etcdURL()+"/health")); err != nil {
+	if err := store.Await(ctx, c.probe(http.DefaultClient, c.etcdURL()+"/health")); err != nil {
 		return err
 	}
 	return c.startAPIServer(ctx)
@@ -142,7 +152,7 @@ func (c *Cluster) startAPIServer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.await(ctx, c.probe(c.http, c.ServerURL()+"/readyz"))
+	return p.Await(ctx, c.probe(c.http, c.ServerURL()+"/readyz"))
 }
 
 func (c *Cluster) startControllers(ctx context.Context) error {
@@ -165,12 +175,12 @@ func (c *Cluster) startControllers(ctx context.Context) error {
 			return err
 		}
 		account := c.ServerURL() + "/api/v1/namespaces/default/serviceaccounts/default"
-		if err := p.await(ctx, c.probe(c.http, account)); err != nil {
+		if err := p.Await(ctx, c.probe(c.http, account)); err != nil {
 			return err
 		}
 	}
 	for _, p := range c.processes {
-		if err := p.running(); err != nil {
+		if err := p.Running(); err != nil {
 			return err
 		}
 	}
@@ -204,15 +214,15 @@ func (c *Cluster) probe(client *http.Client, url string) func(context.Context) e
 func (c *Cluster) RestartAPIServer(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	i := slices.IndexFunc(c.processes, func(p *process) bool { return p.Name == apiServer })
+	i := slices.IndexFunc(c.processes, func(p *process.Process) bool { return p.Name == apiServer })
 	if c.stopped || i < 0 {
 		return errors.New("restarting kube-apiserver: the cluster is stopped")
 	}
 	old := c.processes[i]
-	if err := end([]entry{old.entry}, c.opts.Dir); err != nil {
+	if err := end([]process.Entry{old.Entry}, c.opts.Dir); err != nil {
 		return err
 	}
-	<-old.done
+	<-old.Done()
 	c.processes = slices.Delete(c.processes, i, i+1)
 	return c.startAPIServer(ctx)
 }
@@ -230,7 +240,7 @@ func (c *Cluster) Stop() error {
 		return fmt.Errorf("stopping the control plane in %s: %w", c.opts.Dir, err)
 	}
 	for _, p := range c.processes {
-		<-p.done
+		<-p.Done()
 	}
 	c.stopped = true
 	c.spawner.close()
@@ -247,7 +257,9 @@ func (c *Cluster) Kubeconfig() string { return c.kubeconfig }
 func (c *Cluster) Kubectl() string { return filepath.Join(c.opts.Assets, "kubectl") }
 
 // ServerURL returns the address of the API server.
-func (c *Cluster) ServerURL() string { return "https://" + address(c.ports.apiServer) }
+func (c *Cluster) ServerURL() string {
+	return "https://" + net.JoinHostPort(c.opts.host(), strconv.Itoa(c.ports.apiServer))
+}
 
 // CAData returns the certificate of the cluster's authority in PEM.
 func (c *Cluster) CAData() []byte { return slices.Clone(c.ca.pem) }

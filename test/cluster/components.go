@@ -16,13 +16,15 @@ import (
 const (
 	loopback = "127.0.0.1"
 
-	// advertised is what the EndpointSlice default/kubernetes carries. The
-	// API server refuses a loopback address there and publishes nothing; this
-	// one is from a range reserved for tests (RFC 2544), and nobody dials it.
-	advertised = "198.18.0.1"
+	// unreachable is what the EndpointSlice default/kubernetes carries where
+	// there are no nodes. The API server refuses a loopback address there and
+	// publishes nothing; this one is from a range reserved for tests (RFC
+	// 2544), and nobody dials it.
+	unreachable = "198.18.0.1"
 
-	serviceRange = "198.19.0.0/16"
-	serviceIP    = "198.19.0.1" // the first of serviceRange: service default/kubernetes
+	// ServiceRange is where services have their addresses.
+	ServiceRange = "198.19.0.0/16"
+	serviceIP    = "198.19.0.1" // the first of ServiceRange: service default/kubernetes
 
 	// auditPolicy logs a request when its response is complete, and a watch
 	// also when it starts.
@@ -84,12 +86,12 @@ func (c *Cluster) etcdArgs() []string {
 func (c *Cluster) apiServerArgs() []string {
 	args := []string{
 		"--etcd-servers=" + c.etcdURL(),
-		"--bind-address=" + loopback,
+		"--bind-address=" + c.opts.host(),
 		"--secure-port=" + strconv.Itoa(c.ports.apiServer),
-		"--advertise-address=" + advertised,
-		"--service-cluster-ip-range=" + serviceRange,
+		"--advertise-address=" + c.opts.advertised(),
+		"--service-cluster-ip-range=" + ServiceRange,
 		"--allow-privileged=true",
-		"--authorization-mode=RBAC",
+		"--authorization-mode=" + c.opts.authorizers(),
 		"--client-ca-file=" + c.pki("ca.crt"),
 		"--tls-cert-file=" + c.pki("apiserver.crt"),
 		"--tls-private-key-file=" + c.pki("apiserver.key"),
@@ -99,6 +101,9 @@ func (c *Cluster) apiServerArgs() []string {
 		"--max-requests-inflight=4000",
 		"--max-mutating-requests-inflight=2000",
 		"--profiling=false",
+	}
+	if c.opts.Nodes != nil {
+		args = append(args, c.nodeArgs()...)
 	}
 	if c.opts.AuditLog != "" {
 		args = append(args,
@@ -114,7 +119,7 @@ func (c *Cluster) apiServerArgs() []string {
 // controllerManagerArgs keep one service account per controller, as on a real
 // cluster: the audit log and managed fields then tell them apart.
 func (c *Cluster) controllerManagerArgs(kubeconfig string) []string {
-	return []string{
+	args := []string{
 		"--kubeconfig=" + kubeconfig,
 		"--controllers=*",
 		"--leader-elect=false",
@@ -126,6 +131,11 @@ func (c *Cluster) controllerManagerArgs(kubeconfig string) []string {
 		"--kube-api-qps=500",
 		"--kube-api-burst=1000",
 	}
+	if c.opts.Nodes != nil {
+		args = append(args, "--allocate-node-cidrs=true", "--node-cidr-mask-size=24",
+			"--cluster-cidr="+c.opts.Nodes.PodRange, "--service-cluster-ip-range="+ServiceRange)
+	}
+	return args
 }
 
 func (c *Cluster) schedulerArgs(kubeconfig string) []string {

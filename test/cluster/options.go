@@ -35,6 +35,9 @@ type Options struct {
 	// Scheduler starts kube-scheduler.
 	Scheduler bool
 
+	// Nodes lets nodes join. Nil means that none can.
+	Nodes *Nodes
+
 	// AuditLog is the path of a JSON audit log of every request at level
 	// Metadata: one event per request, two per watch. Empty means no audit.
 	AuditLog string

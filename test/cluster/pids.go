@@ -4,7 +4,6 @@
 package cluster
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,33 +11,19 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
-	"syscall"
 	"time"
+
+	"github.com/pcinetwork/pci-network-baseline/test/process"
 )
 
-const (
-	// PIDFile lists the processes of a cluster, in its directory.
-	PIDFile = "pids.json"
-
-	// grace is how long a process may take to end after SIGTERM.
-	grace = 5 * time.Second
-)
-
-// entry identifies one process. A PID alone may have been given to another
-// process since; the start time, in clock ticks since boot, tells.
-type entry struct {
-	Name    string `json:"name"`
-	PID     int    `json:"pid"`
-	Started uint64 `json:"started"`
-}
+// PIDFile lists the processes of a cluster, in its directory.
+const PIDFile = "pids.json"
 
 // pidFile is the content of [PIDFile].
 type pidFile struct {
 	// Dir is the directory as it stands on the command lines.
-	Dir       string  `json:"dir"`
-	Processes []entry `json:"processes"`
+	Dir       string          `json:"dir"`
+	Processes []process.Entry `json:"processes"`
 }
 
 // Record hands a process that the caller has started, such as an operator,
@@ -50,12 +35,12 @@ func (c *Cluster) Record(name string, cmd *exec.Cmd) error {
 	if cmd.Process == nil {
 		return fmt.Errorf("recording %s: it has not been started", name)
 	}
-	e := newEntry(name, cmd.Process.Pid)
-	for deadline := time.Now().Add(time.Second); !e.alive(c.opts.Dir) && time.Now().Before(deadline); {
+	e := process.NewEntry(name, cmd.Process.Pid)
+	for deadline := time.Now().Add(time.Second); !e.Alive(c.opts.Dir) && time.Now().Before(deadline); {
 		time.Sleep(10 * time.Millisecond) // until it has executed its binary, its command line is ours, or empty
-		e = newEntry(name, cmd.Process.Pid)
+		e = process.NewEntry(name, cmd.Process.Pid)
 	}
-	if !e.alive(c.opts.Dir) {
+	if !e.Alive(c.opts.Dir) {
 		return fmt.Errorf("recording %s: process %d has ended, or %s is not on its command line", name, e.PID, c.opts.Dir)
 	}
 	c.mu.Lock()
@@ -79,8 +64,8 @@ func StopDetached(dir string) error {
 
 // end stops processes in the order in which they depend on each other: the
 // API server and etcd last, as nothing shuts down cleanly without them.
-func end(processes []entry, dir string) error {
-	var clients, server, store []entry
+func end(processes []process.Entry, dir string) error {
+	var clients, server, store []process.Entry
 	for _, e := range processes {
 		switch e.Name {
 		case etcd:
@@ -92,93 +77,16 @@ func end(processes []entry, dir string) error {
 		}
 	}
 	var errs []error
-	for _, group := range [][]entry{clients, server, store} {
-		errs = append(errs, endGroup(group, dir))
+	for _, group := range [][]process.Entry{clients, server, store} {
+		errs = append(errs, process.End(group, dir))
 	}
 	return errors.Join(errs...)
 }
 
-func endGroup(group []entry, dir string) error {
-	var errs []error
-	for _, sig := range []os.Signal{syscall.SIGTERM, syscall.SIGKILL} {
-		for _, e := range group {
-			errs = append(errs, e.signal(dir, sig))
-		}
-		if gone(group, dir) {
-			return errors.Join(errs...)
-		}
-	}
-	for _, e := range group {
-		if e.alive(dir) {
-			errs = append(errs, fmt.Errorf("%s (process %d) survives SIGKILL", e.Name, e.PID))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// gone waits until no process of group is left, for as long as grace allows.
-func gone(group []entry, dir string) bool {
-	for deadline := time.Now().Add(grace); ; time.Sleep(pollInterval / 5) {
-		left := false
-		for _, e := range group {
-			left = left || e.alive(dir)
-		}
-		if !left || time.Now().After(deadline) {
-			return !left
-		}
-	}
-}
-
-// signal signals the process if it is still the one recorded.
-func (e entry) signal(dir string, sig os.Signal) error {
-	// The handle pins the process, so that the PID cannot change hands between check and signal.
-	handle, err := os.FindProcess(e.PID)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = handle.Release() }()
-	if !e.alive(dir) {
-		return nil
-	}
-	if err := handle.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return fmt.Errorf("sending %s to %s (process %d): %w", sig, e.Name, e.PID, err)
-	}
-	return nil
-}
-
-// alive reports whether the recorded process still runs. A zombie does not: its
-// command line is empty.
-func (e entry) alive(dir string) bool {
-	cmdline, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(e.PID), "cmdline"))
-	return err == nil && bytes.Contains(cmdline, []byte(dir)) && e.Started == startTime(e.PID)
-}
-
-func newEntry(name string, pid int) entry {
-	return entry{Name: name, PID: pid, Started: startTime(pid)}
-}
-
-// startTime returns field 22 of /proc/PID/stat, or 0 if there is no such process.
-func startTime(pid int) uint64 {
-	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
-	if err != nil {
-		return 0
-	}
-	// Field 2 is the program's name in parentheses and may contain anything.
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	if len(fields) < 20 {
-		return 0
-	}
-	ticks, err := strconv.ParseUint(fields[19], 10, 64)
-	if err != nil {
-		return 0
-	}
-	return ticks
-}
-
-func (c *Cluster) entries() []entry {
-	var all []entry
+func (c *Cluster) entries() []process.Entry {
+	var all []process.Entry
 	for _, p := range c.processes {
-		all = append(all, p.entry)
+		all = append(all, p.Entry)
 	}
 	return append(all, c.recorded...)
 }

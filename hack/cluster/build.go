@@ -1,0 +1,201 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/pcinetwork/pci-network-baseline/hack/oci"
+)
+
+const (
+	imagesDir = "images" // archives that every node gets
+	ciliumDir = "cilium" // what the agent compiles, and its CRDs
+
+	nodekitImage = "nodekit.test/nodekit:v1"
+	corednsImage = "nodekit.test/coredns:v1"
+)
+
+// program is something that is built from a module.
+type program struct {
+	name, module, pkg string
+	cilium            bool // only for that CNI
+	image             string
+	args              []string // of the image
+}
+
+const ciliumPath = "github.com/cilium/cilium"
+
+var programs = []program{
+	{name: "nodekit", module: ".", pkg: "./hack/cluster/nodekit", image: nodekitImage, args: []string{"pause"}},
+	{name: "kubelet", module: "hack/controlplane", pkg: "k8s.io/kubernetes/cmd/kubelet"},
+	{name: "kube-proxy", module: "hack/controlplane", pkg: "k8s.io/kubernetes/cmd/kube-proxy"},
+	{name: "cilium-agent", module: "hack/cluster/cilium", pkg: ciliumPath + "/daemon", cilium: true},
+	{name: "cilium-cni", module: "hack/cluster/cilium", pkg: ciliumPath + "/plugins/cilium-cni", cilium: true},
+	{name: "cilium-dbg", module: "hack/cluster/cilium", pkg: ciliumPath + "/cilium-dbg", cilium: true},
+}
+
+// flags are one set for all, so that builds share the cache.
+func (p program) flags(version string) []string {
+	// Without a version a kubelet is v0.0.0.
+	return []string{
+		"build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags",
+		"-s -w -X k8s.io/component-base/version.gitVersion=" + version + " -X " + ciliumPath + "/pkg/version.ciliumVersion=" + strings.TrimPrefix(version, "v"),
+	}
+}
+
+// builder makes what a cluster consists of, below buildDir, and only what is
+// missing or out of date.
+type builder struct {
+	opts  options
+	dir   string
+	out   io.Writer
+	began time.Time
+}
+
+func newBuilder(opts options, out io.Writer) *builder {
+	return &builder{opts: opts, dir: filepath.Join(opts.root, buildDir), out: out, began: time.Now()}
+}
+
+func (b *builder) say(format string, args ...any) {
+	_, _ = fmt.Fprintf(b.out, "%6.1f s  %s\n", time.Since(b.began).Seconds(), fmt.Sprintf(format, args...))
+}
+
+func (b *builder) build(ctx context.Context) error {
+	if err := os.MkdirAll(filepath.Join(b.dir, imagesDir), 0o755); err != nil { //nolint:gosec // G301: as on any system
+		return err
+	}
+	if err := b.fetchPackages(ctx); err != nil {
+		return err
+	}
+	for _, p := range programs {
+		if p.cilium && b.opts.cni != cniCilium {
+			continue
+		}
+		if err := b.program(ctx, p); err != nil {
+			return err
+		}
+	}
+	if b.opts.cni == cniCilium {
+		return b.copyCilium(ctx)
+	}
+	return nil
+}
+
+func (b *builder) program(ctx context.Context, p program) error {
+	version := ""
+	if p.module != "." {
+		path := strings.SplitN(p.pkg, "/cmd/", 2)[0]
+		if p.cilium {
+			path = ciliumPath
+		}
+		out, err := b.goRun(ctx, p.module, "list", "-m", "-f", "{{.Version}}", path)
+		if err != nil {
+			return err
+		}
+		version = strings.TrimSpace(out)
+	}
+	target := filepath.Join(b.dir, p.name)
+	flags := p.flags(version)
+	want, err := b.fingerprint(p, flags)
+	if err != nil {
+		return err
+	}
+	if p.module != "." && stamped(target, want) {
+		return nil
+	}
+	b.say("building %s %s", p.name, version)
+	if _, err := b.goRun(ctx, p.module, append(flags, "-o", target+".new", p.pkg)...); err != nil {
+		return err
+	}
+	if err := os.Rename(target+".new", target); err != nil { // one that runs cannot be overwritten
+		return err
+	}
+	if p.image != "" {
+		if err := b.pack(p, target); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(target+".stamp", []byte(want), 0o600)
+}
+
+// fingerprint is of what a program is built from.
+func (b *builder) fingerprint(p program, flags []string) (string, error) {
+	hash := sha256.New()
+	for _, name := range []string{"go.mod", "go.sum"} {
+		data, err := os.ReadFile(filepath.Join(b.opts.root, p.module, name))
+		if err != nil {
+			return "", err
+		}
+		_, _ = hash.Write(data)
+	}
+	_, _ = fmt.Fprintln(hash, runtime.Version(), flags)
+	return fmt.Sprintf("%x", hash.Sum(nil)), nil
+}
+
+func stamped(target, want string) bool {
+	have, err := os.ReadFile(target + ".stamp") //nolint:gosec // G304: a file of ours
+	_, missing := os.Stat(target)
+	return err == nil && missing == nil && string(have) == want
+}
+
+func (b *builder) pack(p program, binary string) error {
+	data, err := os.ReadFile(binary) //nolint:gosec // G304: a file of ours
+	if err != nil {
+		return err
+	}
+	image := oci.Image{Name: p.image, Program: data, Path: "/" + p.name, Args: p.args, Architecture: runtime.GOARCH}
+	var archive bytes.Buffer
+	if _, err := image.Write(&archive); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(b.dir, imagesDir, p.name+".tar"), archive.Bytes(), 0o600)
+}
+
+// copyCilium copies from the module what the agent compiles at run time, and the CRDs.
+func (b *builder) copyCilium(ctx context.Context) error {
+	target := filepath.Join(b.dir, ciliumDir)
+	out, err := b.goRun(ctx, "hack/cluster/cilium", "list", "-m", "-f", "{{.Dir}}", ciliumPath)
+	if err != nil {
+		return err
+	}
+	source := strings.TrimSpace(out)
+	if done, err := os.ReadFile(filepath.Join(target, "source")); err == nil && string(done) == source { //nolint:gosec // G304: a file of ours
+		return nil
+	}
+	if err := os.RemoveAll(target); err != nil {
+		return err
+	}
+	for from, to := range map[string]string{"bpf": "bpf", "pkg/k8s/apis/cilium.io/client/crds": "crds"} {
+		if err := os.CopyFS(filepath.Join(target, to), os.DirFS(filepath.Join(source, from))); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(filepath.Join(target, "source"), []byte(source), 0o600)
+}
+
+// goRun runs the go command in a module and returns what it prints.
+func (b *builder) goRun(ctx context.Context, module string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "go", args...) //nolint:gosec // G204: the arguments are ours
+	cmd.Dir = filepath.Join(b.opts.root, module)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+	var complaint bytes.Buffer
+	cmd.Stderr = &complaint
+	out, err := cmd.Output()
+	if err != nil {
+		return "", errors.Join(fmt.Errorf("in %s: go %s: %w", module, strings.Join(args, " "), err), errors.New(strings.TrimSpace(complaint.String())))
+	}
+	return string(out), nil
+}

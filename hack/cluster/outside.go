@@ -1,0 +1,140 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/pcinetwork/pci-network-baseline/test/cluster"
+)
+
+const (
+	controlPlaneDir = "control-plane" // the control plane's files, in a cluster's directory
+	joinFile        = "join"          // exists once nodes may join
+	kubeconfigFile  = "kubeconfig"
+
+	userCilium = "system:cilium"
+	userProxy  = "system:kube-proxy"
+)
+
+// runOutside makes the bridge, starts the control plane, and carries
+// connections of the host to it.
+func (s *supervisor) runOutside(ctx context.Context) error {
+	err := ip(ctx, "link add "+bridge+" type bridge", "addr add "+outsideIP+"/24 dev "+bridge, "addr add "+serverIP+"/24 dev "+bridge, "link set "+bridge+" up")
+	if err != nil {
+		return err
+	}
+	tell(report{Step: "starting etcd, kube-apiserver, kube-controller-manager and kube-scheduler"})
+	c, err := cluster.Start(ctx, cluster.Options{
+		Dir:               filepath.Join(s.dir, controlPlaneDir),
+		Assets:            cluster.Assets(".", os.Getenv("KUBEBUILDER_ASSETS")),
+		ControllerManager: true,
+		Scheduler:         true,
+		Nodes:             &cluster.Nodes{Address: serverIP, PodRange: podRange, Addresses: addresses()},
+	})
+	if err != nil {
+		return err
+	}
+	for _, user := range []struct {
+		name   string
+		groups []string
+	}{{userCilium, []string{"system:masters"}}, {userProxy, nil}} {
+		if _, _, err := c.ConfigFor(user.name, user.groups...); err != nil {
+			return err
+		}
+	}
+	listener, err := net.FileListener(os.NewFile(listenerFD, "listener"))
+	if err != nil {
+		return err
+	}
+	go forward(listener, net.JoinHostPort(serverIP, "6443"))
+	if err := writeKubeconfig(c.Kubeconfig(), filepath.Join(s.dir, kubeconfigFile), listener.Addr().String()); err != nil {
+		return err
+	}
+	client, err := kubernetes.NewForConfig(c.Config())
+	if err != nil {
+		return err
+	}
+	go keepRoutes(ctx, client)
+	return os.WriteFile(filepath.Join(s.dir, joinFile), nil, 0o600)
+}
+
+// writeKubeconfig copies a kubeconfig for use by the host.
+func writeKubeconfig(from, to, address string) error {
+	config, err := clientcmd.LoadFromFile(from)
+	if err != nil {
+		return err
+	}
+	for _, c := range config.Clusters {
+		c.Server = "https://" + address
+	}
+	return clientcmd.WriteToFile(*config, to)
+}
+
+// forward carries connections from a listener of the host's network, where
+// nothing else of the machine is, to an address of the machine's.
+func forward(listener net.Listener, to string) {
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "forwarding:", err)
+			return
+		}
+		go carry(conn, to)
+	}
+}
+
+func carry(conn net.Conn, to string) {
+	defer func() { _ = conn.Close() }()
+	peer, err := net.DialTimeout("tcp", to, 5*time.Second) //nolint:noctx // as long as the connection lasts
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "forwarding:", err)
+		return
+	}
+	defer func() { _ = peer.Close() }()
+	done := make(chan struct{}, 2)
+	copyTo := func(to, from net.Conn) {
+		_, _ = io.Copy(to, from)
+		done <- struct{}{}
+	}
+	go copyTo(peer, conn)
+	go copyTo(conn, peer)
+	<-done // when one side is done, so is the other: nobody half-closes TLS
+}
+
+// keepRoutes gives the bridge a route to the pods of each node, as the network
+// that a cluster stands in does.
+func keepRoutes(ctx context.Context, client kubernetes.Interface) {
+	known := map[string]string{}
+	for {
+		watch, err := client.CoreV1().Nodes().Watch(ctx, metav1.ListOptions{})
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "watching nodes:", err)
+			time.Sleep(time.Second)
+			continue
+		}
+		for event := range watch.ResultChan() {
+			node, ok := event.Object.(*corev1.Node)
+			if !ok || node.Spec.PodCIDR == "" || known[node.Spec.PodCIDR] == node.Name {
+				continue
+			}
+			if err := ip(ctx, "route replace "+node.Spec.PodCIDR+" via "+addresses()[node.Name]); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				continue
+			}
+			known[node.Spec.PodCIDR] = node.Name
+		}
+	}
+}

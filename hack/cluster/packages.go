@@ -1,0 +1,111 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// packagesDir holds what would be / if the packages were installed, in buildDir.
+const packagesDir = "debian"
+
+// packagesFor names the Debian packages that a node needs.
+func packagesFor(cni string) []string {
+	names := []string{"containerd", "runc", "containernetworking-plugins", "iproute2", "nftables"}
+	if cni == cniCilium {
+		names = append(names, "clang-19", "iptables", "ipset", "kmod")
+	}
+	return names
+}
+
+// fetchPackages unpacks Debian packages, and those that they depend on, without
+// installing any. apt says which are missing, and has verified each by the
+// distribution's signature.
+func (b *builder) fetchPackages(ctx context.Context) error {
+	names := packagesFor(b.opts.cni)
+	stamp := filepath.Join(b.dir, packagesDir+"-"+b.opts.cni+".stamp")
+	if done, err := os.ReadFile(stamp); err == nil && string(done) == strings.Join(names, " ") {
+		return nil
+	}
+	missing, err := missingPackages(ctx, names)
+	if err != nil {
+		b.say("asking apt for its lists of packages")
+		if err := command(ctx, "apt-get", "update", "-qq"); err != nil {
+			return fmt.Errorf("a cluster's nodes need Debian's %s: %w", strings.Join(names, ", "), err)
+		}
+		if missing, err = missingPackages(ctx, names); err != nil {
+			return fmt.Errorf("a cluster's nodes need Debian's %s: %w", strings.Join(names, ", "), err)
+		}
+	}
+	if err := b.unpack(ctx, missing); err != nil {
+		return err
+	}
+	return os.WriteFile(stamp, []byte(strings.Join(names, " ")), 0o600)
+}
+
+// missingPackages asks apt what it would install, as NAME=VERSION.
+func missingPackages(ctx context.Context, names []string) ([]string, error) {
+	args := append([]string{"install", "--simulate", "--no-install-recommends", "-qq"}, names...)
+	out, err := exec.CommandContext(ctx, "apt-get", args...).Output() //nolint:gosec // G204: the names are ours
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			return nil, fmt.Errorf("apt-get %s: %s", strings.Join(args, " "), strings.TrimSpace(string(exit.Stderr)))
+		}
+		return nil, err
+	}
+	var missing []string
+	for line := range strings.Lines(string(out)) { // Inst NAME (VERSION ...)
+		if fields := strings.Fields(line); len(fields) > 2 && fields[0] == "Inst" {
+			version, _, _ := strings.Cut(strings.TrimPrefix(line[strings.Index(line, "("):], "("), " ")
+			missing = append(missing, fields[1]+"="+version)
+		}
+	}
+	return missing, nil
+}
+
+func (b *builder) unpack(ctx context.Context, packages []string) error {
+	root := filepath.Join(b.dir, packagesDir)
+	for _, dir := range []string{"bin", "sbin", "lib"} { // older packages know these as folders of their own
+		if err := os.MkdirAll(filepath.Join(root, "usr", dir), 0o755); err != nil { //nolint:gosec // G301: as on any system
+			return err
+		}
+		if err := os.Symlink(filepath.Join("usr", dir), filepath.Join(root, dir)); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	if len(packages) == 0 {
+		return nil
+	}
+	b.say("downloading and unpacking %d Debian packages", len(packages))
+	downloads := filepath.Join(b.dir, "downloads")
+	if err := os.MkdirAll(downloads, 0o755); err != nil { //nolint:gosec // G301: as on any system
+		return err
+	}
+	defer func() { _ = os.RemoveAll(downloads) }()
+	cmd := exec.CommandContext(ctx, "apt-get", slices.Concat([]string{"download", "-qq", "-o", "APT::Sandbox::User=root"}, packages)...) //nolint:gosec // G204: names that apt gave us
+	cmd.Dir = downloads
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("apt-get download %s: %w: %s", strings.Join(packages, " "), err, out)
+	}
+	archives, err := filepath.Glob(filepath.Join(downloads, "*.deb"))
+	if err != nil {
+		return err
+	}
+	for _, archive := range archives {
+		pack := exec.CommandContext(ctx, "sh", "-c", `dpkg-deb --fsys-tarfile "$1" | tar -x --keep-directory-symlink -C "$2"`, "unpack", archive, root) //nolint:gosec // G204: a fixed script
+		if out, err := pack.CombinedOutput(); err != nil {
+			return fmt.Errorf("unpacking %s: %w: %s", archive, err, out)
+		}
+	}
+	return nil
+}
