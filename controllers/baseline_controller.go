@@ -27,7 +27,6 @@ import (
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/internal/apply"
 	"github.com/pcinetwork/pci-network-baseline/internal/metrics"
-	"github.com/pcinetwork/pci-network-baseline/internal/probe"
 	"github.com/pcinetwork/pci-network-baseline/internal/status"
 )
 
@@ -97,7 +96,7 @@ func (r *BaselineReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 		tally: r.Store.Tally(b),
 	}
 	s.guard, s.guardKnown = r.Guards.Of(b.Name)
-	s.proof, s.lastRound, s.proofKnown = r.Proofs.of(b, r.Store.Last(probe.Namespace, b.Name).State, s.now)
+	s.proof, s.lastRound, s.proofKnown = r.Proofs.of(b, s.now)
 	if after := r.hold(s); after > 0 {
 		return ctrl.Result{RequeueAfter: after}, nil
 	}

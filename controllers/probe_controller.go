@@ -47,7 +47,6 @@ type ProbeReconciler struct {
 	Applier           *apply.Applier
 	Backends          *Backends
 	Platform          *Platform
-	Store             *Store
 	Proofs            *Proofs
 	Metrics           *metrics.Metrics
 	Clock             clock.PassiveClock
@@ -58,9 +57,10 @@ type ProbeReconciler struct {
 	Own   client.ObjectKey
 
 	// There is one worker.
-	image probe.Image
-	state probe.State
-	run   *run // nil between two of them
+	compiled compiledBaselines
+	image    probe.Image
+	state    probe.State
+	run      *run // nil between two of them
 	// due is when the next round may begin, notBefore when canaries may be made again.
 	due, notBefore time.Time
 	assessed       engines.Assessment // as of the last round, without counts of nodes
@@ -69,14 +69,21 @@ type ProbeReconciler struct {
 // probeScope is what one reconcile of the canaries goes by. All fields are set by load.
 type probeScope struct {
 	now      time.Time
-	covering []*pcinetv1alpha1.PCINetworkBaseline // those whose deny is in place in the canaries' namespace
-	api      *policyAPI                           // of the first of them
-	nodes    []string                             // on which canaries can run
-	ready    []string                             // those of them that are Ready
-	pods     map[string]*corev1.Pod               // canaries, by name
-	policies []livePolicy                         // of the canaries' namespace
-	targets  []netip.AddrPort                     // endpoints of the API server
-	problem  probe.Problem                        // keeps canaries from running; zero when nothing does
+	scope    map[string]reach       // how the baselines that have the canaries' namespace in their scope stand to it
+	covering []covering             // those whose deny is in place there
+	api      *policyAPI             // of the first of them
+	nodes    []string               // on which canaries can run
+	ready    []string               // those of them that are Ready
+	pods     map[string]*corev1.Pod // canaries, by name
+	policies []livePolicy           // of the canaries' namespace
+	targets  []netip.AddrPort       // endpoints of the API server
+	problem  probe.Problem          // keeps canaries from running; zero when nothing does
+}
+
+// covering is a baseline with what it wants in the canaries' namespace.
+type covering struct {
+	*pcinetv1alpha1.PCINetworkBaseline
+	set policy.Set
 }
 
 // Reconcile takes the present run one step further. Cost: the nodes, the baselines and the canaries.
@@ -88,7 +95,7 @@ func (r *ProbeReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.R
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	r.Proofs.look(s.nodes, s.problem)
+	r.Proofs.look(s.nodes, s.scope, s.problem)
 	if s.problem.Reason != "" {
 		r.run = nil
 	}
@@ -107,7 +114,7 @@ func (r *ProbeReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.R
 
 // load observes, and says what keeps canaries from running at all.
 func (r *ProbeReconciler) load(ctx context.Context) (*probeScope, error) {
-	s := &probeScope{now: r.Clock.Now(), pods: map[string]*corev1.Pod{}}
+	s := &probeScope{now: r.Clock.Now(), pods: map[string]*corev1.Pod{}, scope: map[string]reach{}}
 	nodes, known := r.Platform.Sources.Nodes()
 	if !known {
 		return nil, errNotObserved
@@ -170,57 +177,75 @@ func (r *ProbeReconciler) loadPolicies(ctx context.Context, s *probeScope, ns *c
 	}
 	known := map[string]bool{}
 	for i := range baselines.Items {
-		b := &baselines.Items[i]
-		known[b.Name] = true
-		record := r.Store.Last(probe.Namespace, b.Name)
-		if record.State != pcinetv1alpha1.CoverageProtected || record.UID != b.UID || record.Generation != b.Generation || b.Spec.Enforcement == pcinetv1alpha1.EnforcementAudit {
-			continue
-		}
-		chosen := r.Backends.choose(b)
-		if chosen.api == nil {
-			return errNotObserved
-		}
-		if s.covering = append(s.covering, b); s.api == nil {
-			s.api = chosen.api
-		}
-		s.opened(b, observed, cluster, s.now)
-	}
-	for _, p := range s.policies {
-		if !known[render.Owner(p.object.GetLabels())] && !ofProbe(p.object) {
-			s.fail(pcinetv1alpha1.ReasonCanaryOpened, "%s %s in namespace %s is not the operator's. Delete it: the namespace is for canaries alone.", p.api.resource, p.object.GetName(), probe.Namespace)
+		known[baselines.Items[i].Name] = true
+		if err := r.cover(s, &baselines.Items[i], observed, cluster); err != nil {
+			return err
 		}
 	}
+	s.opened(known)
 	if len(s.covering) == 0 {
 		s.fail(pcinetv1alpha1.ReasonCanaryNotCovered, "No baseline denies namespace %s, so nothing can be proven.", probe.Namespace)
 	}
 	return r.loadImage(ctx, s)
 }
 
+// cover finds out whether a baseline denies the canaries' namespace. It goes by the live deny, and not by the coverage: a missing
+// allowance does not keep a deny from being tested.
+func (r *ProbeReconciler) cover(s *probeScope, b *pcinetv1alpha1.PCINetworkBaseline, ns snapshot.Namespace, cluster snapshot.Cluster) error {
+	compiled, invalid := r.compiled.get(b)
+	if invalid != "" || b.Spec.Enforcement == pcinetv1alpha1.EnforcementAudit || released(b) {
+		return nil
+	}
+	decision := compiled.For(ns, cluster, s.now)
+	if decision.Verdict != plan.InScope {
+		return nil
+	}
+	chosen := r.Backends.choose(b)
+	if chosen.api == nil {
+		return errNotObserved
+	}
+	s.scope[b.Name] = notDenied
+	deny := render.Render(chosen.api, decision.Set, decision.Set.Deny)
+	for _, p := range s.policies {
+		named := p.object.GetName() == deny.GetName() || p.object.GetName() == render.SecondName(deny.GetName())
+		if p.api != chosen.api || !named || !apply.Diff(deny, p.object).None() || p.api.refused(p.object) != "" {
+			continue
+		}
+		if s.covering = append(s.covering, covering{b, decision.Set}); s.api == nil {
+			s.api = chosen.api
+		}
+		s.scope[b.Name] = denied
+		break
+	}
+	return nil
+}
+
+// opened looks whether an allowance or somebody else's policy may open what canaries are denied.
+func (s *probeScope) opened(known map[string]bool) {
+	for _, p := range s.policies {
+		if !known[render.Owner(p.object.GetLabels())] && !ofProbe(p.object) {
+			s.fail(pcinetv1alpha1.ReasonCanaryOpened, "%s %s in namespace %s is not the operator's. Delete it: the namespace is for canaries alone.", p.api.resource, p.object.GetName(), probe.Namespace)
+		}
+	}
+	sample := s.sample()
+	for _, c := range s.covering {
+		for _, p := range c.set.Allowances {
+			if slices.ContainsFunc(p.Rules, sample.Opens) {
+				s.fail(pcinetv1alpha1.ReasonCanaryOpened, "The allowance %s of baseline %s may open namespace %s. Limit its subject to other namespaces.", strings.TrimPrefix(p.Name, "allow-"), c.Name, probe.Namespace)
+			}
+		}
+	}
+}
+
 // sample returns a sample without nodes.
 func (s *probeScope) sample() probe.Sample {
 	out := probe.Sample{Endpoints: s.targets, Addresses: map[string][]netip.Addr{}, Hosts: map[string][]netip.Addr{}}
 	for _, d := range []policy.Direction{policy.Ingress, policy.Egress} {
-		if slices.ContainsFunc(s.covering, func(b *pcinetv1alpha1.PCINetworkBaseline) bool {
-			return slices.Contains(b.Spec.Directions, pcinetv1alpha1.Direction(d))
-		}) {
+		if slices.ContainsFunc(s.covering, func(c covering) bool { return slices.Contains(c.set.Deny.Directions, d) }) {
 			out.Directions = append(out.Directions, d)
 		}
 	}
 	return out
-}
-
-// opened looks whether an allowance of a baseline may open what canaries are denied.
-func (s *probeScope) opened(b *pcinetv1alpha1.PCINetworkBaseline, ns snapshot.Namespace, cluster snapshot.Cluster, now time.Time) {
-	compiled, err := plan.Compile(b)
-	if err != nil {
-		return // then its deny was not in place
-	}
-	sample := s.sample()
-	for _, p := range compiled.For(ns, cluster, now).Set.Allowances {
-		if slices.ContainsFunc(p.Rules, sample.Opens) {
-			s.fail(pcinetv1alpha1.ReasonCanaryOpened, "The allowance %s of baseline %s may open the canaries' namespace %s. Limit its subject to other namespaces.", strings.TrimPrefix(p.Name, "allow-"), b.Name, probe.Namespace)
-		}
-	}
 }
 
 // loadImage finds out, once, what the operator itself runs from. Its right to list pods lets it read its own.

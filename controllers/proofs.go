@@ -5,6 +5,7 @@ package controllers
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -18,6 +19,15 @@ import (
 	"github.com/pcinetwork/pci-network-baseline/internal/status"
 )
 
+// reach is how a baseline stands to the canaries' namespace.
+type reach string
+
+// The values of reach; empty for a namespace that is not in the baseline's scope.
+const (
+	notDenied reach = "NotDenied" // in scope, but the deny is not in place
+	denied    reach = "Denied"
+)
+
 // Proofs hold what the canaries have shown, node by node. It lives in memory: what this process has not seen is not proven.
 type Proofs struct {
 	changed topic
@@ -26,6 +36,7 @@ type Proofs struct {
 	// looked: the probe reconciler was there once.
 	looked  bool
 	nodes   []string
+	scope   map[string]reach // by baseline
 	records probe.Records
 	// problem keeps canaries from running at all; zero when nothing does.
 	problem   probe.Problem
@@ -35,11 +46,11 @@ type Proofs struct {
 // NewProofs returns proofs of nothing.
 func NewProofs() *Proofs { return &Proofs{records: probe.Records{}} }
 
-// look notes which nodes there are, and what keeps canaries from running at all.
-func (p *Proofs) look(nodes []string, problem probe.Problem) {
+// look notes which nodes there are, how baselines stand to the canaries' namespace, and what keeps canaries from running at all.
+func (p *Proofs) look(nodes []string, scope map[string]reach, problem probe.Problem) {
 	p.mu.Lock()
-	same := p.looked && p.problem == problem && slices.Equal(p.nodes, nodes)
-	p.looked, p.nodes, p.problem = true, nodes, problem
+	same := p.looked && p.problem == problem && slices.Equal(p.nodes, nodes) && maps.Equal(p.scope, scope)
+	p.looked, p.nodes, p.scope, p.problem = true, nodes, scope, problem
 	p.records.Keep(nodes)
 	p.mu.Unlock()
 	if !same {
@@ -84,9 +95,8 @@ func (p *Proofs) untried(nodes []string) bool {
 	return slices.ContainsFunc(nodes, func(n string) bool { return p.records[n] == nil || p.records[n].Tried.IsZero() })
 }
 
-// of sums up what is proven of a baseline whose coverage of the canaries' namespace has a state. known is false until the
-// canaries' namespace was looked for.
-func (p *Proofs) of(b *pcinetv1alpha1.PCINetworkBaseline, state pcinetv1alpha1.CoverageState, now time.Time) (s probe.Summary, lastRound time.Time, known bool) {
+// of sums up what is proven of a baseline. known is false until the canaries' namespace was looked for.
+func (p *Proofs) of(b *pcinetv1alpha1.PCINetworkBaseline, now time.Time) (s probe.Summary, lastRound time.Time, known bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	v := b.Spec.Verification
@@ -98,7 +108,6 @@ func (p *Proofs) of(b *pcinetv1alpha1.PCINetworkBaseline, state pcinetv1alpha1.C
 	unknown := func(reason, message string) {
 		s.Status, s.Reason, s.Message = metav1.ConditionUnknown, reason, message
 	}
-	const look = " Look at kubectl get nscov -n " + probe.Namespace + "."
 	switch {
 	case !p.looked:
 		unknown(pcinetv1alpha1.ReasonProofPending, "No node was tested yet.")
@@ -106,11 +115,11 @@ func (p *Proofs) of(b *pcinetv1alpha1.PCINetworkBaseline, state pcinetv1alpha1.C
 		unknown(pcinetv1alpha1.ReasonAuditMode, "Nothing is denied, so nothing can be proven. Set spec.enforcement to Enforce.")
 	case p.problem.Reason == pcinetv1alpha1.ReasonCanaryNamespaceMissing && s.Status != metav1.ConditionFalse:
 		unknown(p.problem.Reason, p.problem.Message)
-	case state == "" || state == pcinetv1alpha1.CoverageExempt:
+	case p.scope[b.Name] == "":
 		unknown(pcinetv1alpha1.ReasonCanaryNotCovered, fmt.Sprintf("The canaries' namespace %s is not in the scope of baseline %s. Take it in with spec.namespaces.", probe.Namespace, b.Name))
 	case s.Status == metav1.ConditionFalse:
-	case state != pcinetv1alpha1.CoverageProtected:
-		unknown(pcinetv1alpha1.ReasonCanaryNotCovered, fmt.Sprintf("The canaries' namespace %s is %s.", probe.Namespace, state)+look)
+	case p.scope[b.Name] != denied:
+		unknown(pcinetv1alpha1.ReasonCanaryNotCovered, fmt.Sprintf("The deny is not in place in the canaries' namespace %s. Look at kubectl get nscov -n %s.", probe.Namespace, probe.Namespace))
 	case p.problem.Reason != "":
 		unknown(p.problem.Reason, p.problem.Message)
 	}
@@ -149,6 +158,6 @@ func (r *NamespaceReconciler) proof(s *scope) *metav1.Condition {
 		}
 		return apimeta.FindStatusCondition(s.previous.Status.Conditions, pcinetv1alpha1.ConditionEnforcementProven)
 	}
-	known, _, _ := r.Proofs.of(s.baseline, s.state(), s.now)
+	known, _, _ := r.Proofs.of(s.baseline, s.now)
 	return &metav1.Condition{Status: known.Status, Reason: known.Reason, Message: known.Message}
 }

@@ -123,7 +123,7 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 		return err
 	}
 	probes := &ProbeReconciler{
-		Cache: mgr.GetCache(), Live: mgr.GetAPIReader(), Applier: natives, Backends: backends, Platform: platform, Store: store,
+		Cache: mgr.GetCache(), Live: mgr.GetAPIReader(), Applier: natives, Backends: backends, Platform: platform,
 		Proofs: proofs, Metrics: m, Clock: opts.Clock, Random: rand.Float64, Image: opts.ProbeImage,
 		Own: client.ObjectKey{Namespace: opts.Namespace, Name: opts.Pod},
 	}
