@@ -58,6 +58,7 @@ type BaselineReconciler struct {
 	Backends      *Backends
 	Guards        *GuardReconciler
 	Proofs        *Proofs
+	Admissions    *AdmissionReconciler
 
 	// Set by expectAll, hold and writeStatus; there is one worker.
 	expected bool
@@ -97,6 +98,7 @@ func (r *BaselineReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 	}
 	s.guard, s.guardKnown = r.Guards.Of(b.Name)
 	s.proof, s.lastRound, s.proofKnown = r.Proofs.of(b, s.now)
+	s.admission, s.admissionKnown = r.Admissions.Of(b.Name)
 	if after := r.hold(s); after > 0 {
 		return ctrl.Result{RequeueAfter: after}, nil
 	}
@@ -117,8 +119,9 @@ func (r *BaselineReconciler) hold(s *baselineScope) time.Duration {
 	if r.started.IsZero() {
 		r.started = s.now
 	}
-	guardKnown := s.guardKnown || s.baseline.Spec.GuardLayer != pcinetv1alpha1.GuardLayerAuto
-	if (s.tally.Behind == 0 && s.engine.Observed && guardKnown && s.proofKnown) || s.baseline.Status.ObservedGeneration != s.baseline.Generation {
+	known := s.guardKnown || s.baseline.Spec.GuardLayer != pcinetv1alpha1.GuardLayerAuto
+	known = known && s.tally.Behind == 0 && s.engine.Observed && s.admissionKnown && s.proofKnown
+	if known || s.baseline.Status.ObservedGeneration != s.baseline.Generation {
 		return 0
 	}
 	return max(0, r.started.Add(holdAtStart).Sub(s.now))
@@ -205,6 +208,7 @@ func (r *BaselineReconciler) writeStatus(ctx context.Context, s *baselineScope) 
 		return 0, client.IgnoreNotFound(err) // deleted meanwhile
 	}
 	r.announce(b, want.Conditions)
+	r.announceBreakGlass(b, want.Admission)
 	return 0, nil
 }
 
@@ -249,6 +253,22 @@ func (r *BaselineReconciler) announce(b *pcinetv1alpha1.PCINetworkBaseline, now 
 			kind = eventWarning
 		}
 		r.Recorder.Eventf(b, nil, kind, c.Reason, "Judge", "%s", strings.TrimSpace(fmt.Sprintf("%s is %s. %s", c.Type, c.Status, c.Message)))
+	}
+}
+
+// announceBreakGlass tells of the beginning and the end of a break-glass, and of an annotation that is not in force.
+func (r *BaselineReconciler) announceBreakGlass(b *pcinetv1alpha1.PCINetworkBaseline, now pcinetv1alpha1.AdmissionStatus) {
+	warn := func(reason, format string, args ...any) {
+		r.Recorder.Eventf(b, nil, eventWarning, reason, "BreakGlass", format, args...)
+	}
+	old := b.Status.Admission
+	switch {
+	case broken(now) && !sameAdmission(now, old):
+		warn("BreakGlassOpened", "Everybody may change the policies of baseline %s until %s: %s", b.Name, now.BreakGlass.Until.UTC().Format(time.RFC3339), now.BreakGlass.Reason)
+	case broken(old) && !broken(now):
+		warn("BreakGlassClosed", "The policies of baseline %s are guarded and repaired again", b.Name)
+	case now.State == pcinetv1alpha1.PolicyInPlace && now.Message != "" && now.Message != old.Message:
+		warn("BreakGlassIgnored", "%s", now.Message)
 	}
 }
 

@@ -24,7 +24,7 @@ const (
 	reviewPeriod = 180 * 24 * time.Hour
 	// maxOffenders and maxOffenderMessage keep a status below 16 KiB whatever the size of the cluster.
 	maxOffenders       = 20
-	maxOffenderMessage = 144
+	maxOffenderMessage = 120
 )
 
 // baselineScope is one baseline on its way through one reconcile. All fields are set by Reconcile.
@@ -36,12 +36,15 @@ type baselineScope struct {
 	guard    pcinetv1alpha1.Guard
 	// guardKnown: guard was looked at by this process.
 	guardKnown bool
-	tally      Tally
-	now        time.Time
+	admission  pcinetv1alpha1.AdmissionStatus
+	// admissionKnown: admission was looked at by this process.
+	admissionKnown bool
 	// proof is what packets have shown, as of lastRound; proofKnown: whether they can was looked at by this process.
 	proof      probe.Summary
 	lastRound  time.Time
 	proofKnown bool
+	tally      Tally
+	now        time.Time
 }
 
 // notAssessed lists the requirements that this version cannot judge, with what a person can do about it.
@@ -69,6 +72,7 @@ func (s *baselineScope) status() pcinetv1alpha1.PCINetworkBaselineStatus {
 		Platform:           s.platform(),
 		Guard:              s.guard,
 		Proof:              s.proofStatus(),
+		Admission:          s.admission,
 		Namespaces: &pcinetv1alpha1.NamespaceCounts{
 			Selected:  n(s.selected()),
 			Protected: n(s.count(pcinetv1alpha1.CoverageProtected)),
@@ -136,8 +140,17 @@ func unprotected(o Offender) bool {
 	return o.State == pcinetv1alpha1.CoverageFailing || o.State == pcinetv1alpha1.CoveragePending
 }
 
+// foremost says what is not as it should be: a break-glass, which explains the rest, or the worst namespace.
+func (s *baselineScope) foremost() (reason, message string) {
+	if broken(s.admission) {
+		return pcinetv1alpha1.ReasonBreakGlass, fmt.Sprintf("Everybody may change the policies of baseline %s, and they are not repaired: %s. End it: kubectl annotate pcinb %s %s-.",
+			s.baseline.Name, s.admission.BreakGlass.Reason, s.baseline.Name, pcinetv1alpha1.AnnotationBreakGlass)
+	}
+	return s.worst(func(o Offender) bool { return unprotected(o) || o.State == pcinetv1alpha1.CoverageContested })
+}
+
 func (s *baselineScope) setReady(c *status.Conditions) {
-	reason, message := s.worst(func(o Offender) bool { return unprotected(o) || o.State == pcinetv1alpha1.CoverageContested })
+	reason, message := s.foremost()
 	stalled, stalledMessage := s.worst(func(o Offender) bool { return o.Stalled })
 	hindered, hindrance, lasting := s.hindrance()
 	progress := ""
@@ -178,21 +191,6 @@ func (s *baselineScope) setReady(c *status.Conditions) {
 	case progress != "":
 		c.Set(pcinetv1alpha1.ConditionReconciling, metav1.ConditionTrue, pcinetv1alpha1.ReasonProgressing, progress)
 	}
-}
-
-// hindrance says why policies that are in place are not enforced, or not those that were asked for; lasting when only a human
-// can change that.
-func (s *baselineScope) hindrance() (reason, message string, lasting bool) {
-	if s.backend.reason != "" {
-		return s.backend.reason, s.backend.message, true
-	}
-	if v := s.verdict(); v.Status == metav1.ConditionFalse {
-		return v.Reason, v.Message, v.Stalled
-	}
-	if s.proof.Status == metav1.ConditionFalse {
-		return s.proof.Reason, s.proof.Message, false
-	}
-	return "", "", false
 }
 
 // protected says that all is well. Of namespaces that do not go it tells too: their pods went first, so nothing contradicts

@@ -117,6 +117,9 @@ func (r *NamespaceReconciler) write(ctx context.Context, s *scope, w *wantedPoli
 	if w.state == pcinetv1alpha1.PolicyCollision || w.state == pcinetv1alpha1.PolicyRefused {
 		return false
 	}
+	if s.glass.InForce && s.recorded(w) != "" {
+		return false // whoever broke the glass did that
+	}
 	cause := s.repairCause(w)
 	change, err := r.writer(w.api).Write(ctx, w.intended, w.live)
 	if err != nil {
@@ -138,6 +141,20 @@ func (r *NamespaceReconciler) write(ctx context.Context, s *scope, w *wantedPoli
 		r.repaired(ctx, s, w, change, cause)
 	}
 	return true
+}
+
+// recorded returns the UID under which the coverage has recorded a policy, or what had its name before it; "" for one that never
+// was in place.
+func (s *scope) recorded(w *wantedPolicy) string {
+	if s.previous == nil {
+		return ""
+	}
+	for _, p := range s.previous.Status.Policies {
+		if p.Resource == w.api.resource && (p.Name == w.intended.GetName() || p.Name == w.collides) && p.UID != "" {
+			return p.UID
+		}
+	}
+	return ""
 }
 
 // writer writes the objects of an API.
@@ -235,6 +252,8 @@ func (s *scope) policies() []pcinetv1alpha1.CoveragePolicy {
 		p := pcinetv1alpha1.CoveragePolicy{Name: w.intended.GetName(), Resource: w.api.resource, Role: role, State: w.state, Message: clipMessage(w.message)}
 		if w.live != nil && w.state != pcinetv1alpha1.PolicyCollision {
 			p.UID = string(w.live.GetUID())
+		} else if w.live == nil && s.glass.InForce {
+			p.UID = s.recorded(w) // or the next look would take it for one that never was
 		}
 		out = append(out, p)
 	}

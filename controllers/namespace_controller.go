@@ -220,8 +220,11 @@ func (r *NamespaceReconciler) decide(ctx context.Context, s *scope) error {
 		return nil
 	}
 	s.decision = compiled.For(s.namespace, s.cluster, s.now)
-	if !s.decision.ChangesAt.IsZero() {
-		s.requeueAfter = s.decision.ChangesAt.Sub(s.now)
+	s.glass = plan.ParseBreakGlass(s.baseline, s.now)
+	for _, at := range []time.Time{s.decision.ChangesAt, s.glass.ChangesAt} {
+		if !at.IsZero() {
+			s.requeueAfter = sooner(s.requeueAfter, at.Sub(s.now))
+		}
 	}
 	return nil
 }

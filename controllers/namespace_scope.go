@@ -41,6 +41,7 @@ type scope struct {
 	previous *pcinetv1alpha1.NamespaceCoverage // nil when there is none
 	decision plan.Decision
 	invalid  string // why the spec cannot be planned; empty when it can
+	glass    plan.BreakGlass
 
 	// Set by compare.
 	wanted      []*wantedPolicy

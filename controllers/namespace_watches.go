@@ -152,7 +152,8 @@ func (r *NamespaceReconciler) baselineHandler() handler.EventHandler {
 			}
 		},
 		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q queue) {
-			if e.ObjectOld.GetGeneration() != e.ObjectNew.GetGeneration() || e.ObjectOld.GetUID() != e.ObjectNew.GetUID() {
+			if e.ObjectOld.GetGeneration() != e.ObjectNew.GetGeneration() || e.ObjectOld.GetUID() != e.ObjectNew.GetUID() ||
+				e.ObjectOld.GetAnnotations()[pcinetv1alpha1.AnnotationBreakGlass] != e.ObjectNew.GetAnnotations()[pcinetv1alpha1.AnnotationBreakGlass] {
 				r.addAll(ctx, q)
 			}
 		},

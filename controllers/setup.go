@@ -31,6 +31,9 @@ import (
 	"github.com/pcinetwork/pci-network-baseline/internal/render/cluster"
 )
 
+// serviceAccount is the name of the operator's account, in its own namespace (config/rbac).
+const serviceAccount = "pci-network-baseline"
+
 // eventSource is the operator's name in events.
 const eventSource = "pci-network-baseline"
 
@@ -115,9 +118,16 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 	if err := guards.SetupWithManager(mgr); err != nil {
 		return err
 	}
+	admissions := &AdmissionReconciler{
+		Reader: mgr.GetClient(), Live: mgr.GetAPIReader(), Applier: applier, Platform: platform, Store: store, Clock: opts.Clock,
+		Operator: "system:serviceaccount:" + opts.Namespace + ":" + serviceAccount,
+	}
+	if err := admissions.SetupWithManager(mgr); err != nil {
+		return err
+	}
 	baselines := &BaselineReconciler{
 		Reader: mgr.GetClient(), Cache: mgr.GetCache(), Applier: applier, Platform: platform, Store: store, Metrics: m,
-		Recorder: recorder, Clock: opts.Clock, Backends: backends, Guards: guards, Proofs: proofs,
+		Recorder: recorder, Clock: opts.Clock, Backends: backends, Guards: guards, Admissions: admissions, Proofs: proofs,
 	}
 	if err := baselines.SetupWithManager(mgr); err != nil {
 		return err

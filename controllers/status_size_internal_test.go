@@ -5,6 +5,7 @@ package controllers
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -15,6 +16,8 @@ import (
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/internal/checks"
 	"github.com/pcinetwork/pci-network-baseline/internal/checks/engines"
+	"github.com/pcinetwork/pci-network-baseline/internal/plan"
+	"github.com/pcinetwork/pci-network-baseline/internal/probe"
 	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
 	"github.com/pcinetwork/pci-network-baseline/internal/status"
 )
@@ -82,6 +85,7 @@ func TestTheStatusDoesNotGrow(t *testing.T) {
 		for what, letter := range map[string]string{"Latin": "x", "Chinese": "漢", "quotes": `"`, "brackets": "<", "zeros": "\x00"} {
 			tally := crowd(n, letter)
 			for how, change := range variants {
+				broken := how == "enforcing"
 				t.Run(fmt.Sprintf("%d namespaces, messages of %s, %s", n, what, how), func(t *testing.T) {
 					b := longest.DeepCopy()
 					change(b)
@@ -95,6 +99,10 @@ func TestTheStatusDoesNotGrow(t *testing.T) {
 					guard := pcinetv1alpha1.Guard{Resource: strings.Repeat("g", 128), State: pcinetv1alpha1.PolicyCollision, Message: status.Clip(strings.Repeat(letter, 2000), maxGuardMessage)}
 					checkSize(t, &baselineScope{
 						baseline: b, cluster: cluster, engine: talkative(letter), backend: backend, guard: guard, tally: tally, now: today,
+						proof: probe.Summary{Status: metav1.ConditionFalse, Reason: strings.Repeat("R", 64), Message: strings.Repeat(letter, 2000),
+							Proven: math.MaxInt32, Disproven: math.MaxInt32, Required: math.MaxInt32, Oldest: today},
+						lastRound: today,
+						admission: admissionStatus(plan.BreakGlass{InForce: broken, Until: today, Reason: strings.Repeat(letter, 2000)}, errors.New(strings.Repeat(letter, 2000))),
 					})
 				})
 			}

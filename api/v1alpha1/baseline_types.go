@@ -94,6 +94,11 @@ type PCINetworkBaselineSpec struct {
 	// +kubebuilder:default={}
 	Allow Allow `json:"allow,omitzero"` //nolint:kubeapilinter // defaulted, so it is never empty
 
+	// admission says what the API server itself refuses, while the operator is down too.
+	// +optional
+	// +kubebuilder:default={}
+	Admission Admission `json:"admission,omitzero"` //nolint:kubeapilinter // defaulted, so it is never empty
+
 	// exemptions takes named namespaces out of the baseline for a limited time. When an exemption expires its
 	// namespaces are denied again at that moment.
 	// +optional

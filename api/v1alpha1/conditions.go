@@ -123,6 +123,10 @@ const (
 	ReasonDeleting = "Deleting"
 	// ReasonInvalidSpec: the spec cannot be planned.
 	ReasonInvalidSpec = "InvalidSpec"
+	// ReasonAdmissionNotInPlace: what the API server was to refuse could not be told to it.
+	ReasonAdmissionNotInPlace = "AdmissionNotInPlace"
+	// ReasonBreakGlass: for a limited time everybody may change the policies, and changes are not repaired.
+	ReasonBreakGlass = "BreakGlass"
 )
 
 // The reasons of PolicyEngineSupported, and of Ready where it follows.

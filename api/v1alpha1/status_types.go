@@ -34,6 +34,10 @@ type PCINetworkBaselineStatus struct {
 	// +optional
 	Guard Guard `json:"guard,omitzero"`
 
+	// admission is what the API server refuses for this baseline.
+	// +optional
+	Admission AdmissionStatus `json:"admission,omitzero"`
+
 	// platform is what was detected of the cluster's network.
 	// +optional
 	Platform *PlatformStatus `json:"platform,omitempty"` //nolint:kubeapilinter // with required counters of pointers only nil is unambiguous

@@ -28,6 +28,17 @@ const (
 
 func (s *site) deleteDeny(ctx context.Context) error {
 	const namespace = "card-vault"
+	said, err := s.kubectl.refused(ctx, "-n", namespace, "delete", "networkpolicy", denyName)
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(said, "belongs to PCINetworkBaseline "+baselineName) {
+		return fmt.Errorf("the refusal should name the baseline: %s", strings.TrimSpace(said))
+	}
+	s.out.fact("nobody but the operator may")
+	if err := s.dropGuard(ctx, namespace); err != nil {
+		return err
+	}
 	mark := s.observer.mark()
 	if err := s.kubectl.showAll(ctx, "-n "+namespace+" delete networkpolicy "+denyName); err != nil {
 		return err
@@ -48,6 +59,21 @@ func (s *site) deleteDeny(ctx context.Context) error {
 	}
 	s.out.fact("gone for %s", ms(back.at.Sub(gone.at)))
 	return s.allDenied(ctx)
+}
+
+// dropGuard switches the guard off, and returns when the API server knows.
+func (s *site) dropGuard(ctx context.Context, namespace string) error {
+	if err := s.patchBaseline(ctx, `{"spec":{"admission":{"tamperGuard":"Off"}}}`); err != nil {
+		return err
+	}
+	b := theBaseline()
+	if err := s.client.Get(ctx, client.ObjectKeyFromObject(b), b); err != nil {
+		return err
+	}
+	return become(ctx, s, coverageOf(namespace), "the guard is off", func(c *pcinetv1alpha1.NamespaceCoverage) bool {
+		deny := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: denyName}}
+		return c.Status.BaselineGeneration == b.Generation && s.client.Delete(ctx, deny, client.DryRunAll) == nil
+	})
 }
 
 // allDenied checks on the API server that every namespace in scope has its deny.
@@ -87,6 +113,9 @@ func (s *site) smuggle(ctx context.Context) error {
 		return err
 	}
 	s.out.fact("open for %s; the event names the field and who changed it", ms(closed.at.Sub(opened.at)))
+	if err := s.patchBaseline(ctx, `{"spec":{"admission":{"tamperGuard":"Enforce"}}}`); err != nil {
+		return err
+	}
 	return s.allDenied(ctx)
 }
 

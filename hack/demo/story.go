@@ -68,7 +68,7 @@ func (s *site) steps() []step {
 		},
 		{
 			"somebody deletes a deny",
-			"An administrator deletes the deny of the card vault. It comes back at once, and an event says so.",
+			"An administrator deletes the deny of the card vault. The API server refuses. With the guard off it comes back at once, and an event says so.",
 			s.deleteDeny,
 		},
 		{

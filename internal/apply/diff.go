@@ -41,6 +41,9 @@ var tracking = []string{
 	"generate.kyverno.io/",
 }
 
+// TrackingPrefixes returns the prefixes of the labels and annotations that are drift on our objects.
+func TrackingPrefixes() []string { return slices.Clone(tracking) }
+
 // Diff compares everything that we own of an object: its whole spec (or, where the type has none, its status), our labels
 // and annotations, and the absence of owner references, finalizers and tracking labels, any of which would let somebody
 // else remove the object. Nil equals empty, as it does for the API server.

@@ -25,6 +25,8 @@ type Metrics struct {
 	Namespaces *prometheus.GaugeVec
 	// Condition is 1 for the present status of each condition of each baseline.
 	Condition *prometheus.GaugeVec
+	// BreakGlass is 1 for each baseline whose policies everybody may change, and absent for the others.
+	BreakGlass *prometheus.GaugeVec
 	// Repairs counts policies restored after somebody changed them, by cause.
 	Repairs *prometheus.CounterVec
 	// Protection measures from a namespace's creation to its deny, in seconds, for namespaces whose creation was seen.
@@ -50,6 +52,10 @@ func New(reg prometheus.Registerer) *Metrics {
 			Name: "pcinb_baseline_condition",
 			Help: "1 for the present status (True, False or Unknown) of each condition of each baseline.",
 		}, []string{"baseline", "type", "status"}),
+		BreakGlass: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "pcinb_break_glass",
+			Help: "1 while everybody may change the policies of a baseline, which are not repaired then; absent otherwise.",
+		}, []string{"baseline"}),
 		Repairs: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "pcinb_repairs_total",
 			Help: "Policies restored after somebody else changed them, by cause.",
@@ -79,7 +85,7 @@ func New(reg prometheus.Registerer) *Metrics {
 	for _, cause := range []string{CauseDeleted, CauseEdited, CauseReplaced} {
 		m.Repairs.WithLabelValues(cause)
 	}
-	reg.MustRegister(m.Namespaces, m.Condition, m.Repairs, m.Protection, m.ProofNodes, m.ProofCells, m.ProofRounds, m.Writes)
+	reg.MustRegister(m.Namespaces, m.Condition, m.BreakGlass, m.Repairs, m.Protection, m.ProofNodes, m.ProofCells, m.ProofRounds, m.Writes)
 	return m
 }
 
@@ -100,6 +106,10 @@ func (m *Metrics) Observe(baseline string, s pcinetv1alpha1.PCINetworkBaselineSt
 		for state, count := range map[string]*int32{"proven": p.Proven, "disproven": p.Disproven, "required": p.Required} {
 			m.ProofNodes.WithLabelValues(baseline, state).Set(float64(*count))
 		}
+	}
+	m.BreakGlass.DeleteLabelValues(baseline)
+	if !s.Admission.BreakGlass.Until.IsZero() {
+		m.BreakGlass.WithLabelValues(baseline).Set(1)
 	}
 	for _, kind := range []string{pcinetv1alpha1.ConditionReconciling, pcinetv1alpha1.ConditionStalled} {
 		if apimeta.FindStatusCondition(s.Conditions, kind) == nil { // they are present only while they are true
@@ -122,4 +132,5 @@ func (m *Metrics) Forget(baseline string) {
 	m.Namespaces.DeletePartialMatch(prometheus.Labels{"baseline": baseline})
 	m.ProofNodes.DeletePartialMatch(prometheus.Labels{"baseline": baseline})
 	m.Condition.DeletePartialMatch(prometheus.Labels{"baseline": baseline})
+	m.BreakGlass.DeletePartialMatch(prometheus.Labels{"baseline": baseline})
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/sets"
@@ -134,6 +135,20 @@ func (b *Baseline) exemption(namespace string, now time.Time) Decision {
 		}
 	}
 	return d
+}
+
+// Gate returns which namespaces have their pods held until they are denied, and the next moment at which time alone changes
+// that: those that For takes to be in scope, less the system namespaces, in which a deadlock could not be undone.
+func (b *Baseline) Gate(c snapshot.Cluster, now time.Time) (metav1.LabelSelector, time.Time) {
+	g, changesAt := b.Guard(c, now)
+	except := sets.New(g.Except...).Insert(c.SystemNamespaces...)
+	out := *g.Namespaces.DeepCopy()
+	if except.Len() > 0 { // of no values the API server makes no requirement
+		out.MatchExpressions = append(out.MatchExpressions, metav1.LabelSelectorRequirement{
+			Key: corev1.LabelMetadataName, Operator: metav1.LabelSelectorOpNotIn, Values: sets.List(except),
+		})
+	}
+	return out, changesAt
 }
 
 // Guard returns what the cluster-wide object of the guard layer should say, and the next moment at which time alone changes

@@ -25,6 +25,7 @@ namespaces: {system: Exclude}
 directions: [Ingress, Egress]
 backend: Auto
 guardLayer: None
+admission: {podGate: Enforce, tamperGuard: Enforce}
 allow: {dns: ClusterDNS}
 deletionPolicy: Retain
 `
@@ -76,6 +77,7 @@ func TestDefaults(t *testing.T) {
 			Backend:        pcinetv1alpha1.BackendAuto,
 			GuardLayer:     pcinetv1alpha1.GuardLayerNone,
 			Allow:          pcinetv1alpha1.Allow{DNS: pcinetv1alpha1.DNSAllowanceClusterDNS},
+			Admission:      pcinetv1alpha1.Admission{PodGate: pcinetv1alpha1.AdmissionEnforce, TamperGuard: pcinetv1alpha1.AdmissionEnforce},
 			DeletionPolicy: pcinetv1alpha1.DeletionPolicyRetain,
 		}
 		if diff := cmp.Diff(wantTyped, typed.Spec); diff != "" {

@@ -28,6 +28,7 @@ spec:
   directions: [Egress, Ingress]
   backend: NetworkPolicy
   guardLayer: Auto
+  admission: {podGate: Warn, tamperGuard: "Off"}
   allow:
     dns: None
     kubeAPIServer:
@@ -72,6 +73,10 @@ status:
     nodes: {ready: 2, total: 3}
     signals: ["DaemonSet calico-system/calico-node: container calico-node"]
     warnings: ["1 nodes are Windows: their pods are outside the policy engine."]
+  admission:
+    state: Missing
+    message: pcinb-pod-gate cannot be written.
+    breakGlass: {until: "2026-11-25T09:00:00Z", reason: CHG-2041}
   guard: {resource: globalnetworkpolicies.projectcalico.org, state: InPlace, message: Hosts are outside of it.}
   offenders: [{namespace: shop, state: Failing, reason: Forbidden, message: The operator may not write policies here.}]
   conditions:

@@ -96,8 +96,12 @@ func createNamed(t *testing.T, name, group string) string {
 }
 
 // newBaseline returns a baseline for a group of the same name.
+//
+// Nothing is refused for it: these tests are about repair, and about what happens when nobody stops mallory. test/admission is
+// about the rest.
 func newBaseline(name string) *pcinetv1alpha1.PCINetworkBaseline {
 	b := &pcinetv1alpha1.PCINetworkBaseline{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	b.Spec.Admission = pcinetv1alpha1.Admission{PodGate: pcinetv1alpha1.AdmissionOff, TamperGuard: pcinetv1alpha1.AdmissionOff}
 	b.Spec.Namespaces.Selector = &pcinetv1alpha1.LabelSelector{MatchLabels: map[string]pcinetv1alpha1.LabelValue{groupLabel: pcinetv1alpha1.LabelValue(name)}}
 	return b
 }

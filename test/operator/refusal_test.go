@@ -224,7 +224,9 @@ func TestAMissingRightIsReported(t *testing.T) { //nolint:paralleltest // see ab
 		t.Fatal(err)
 	}
 	inForce := func() error {
-		return operatorClient.Create(t.Context(), foreignPolicy(late, "probe"), client.DryRunAll)
+		probe := wantDeny("probe")
+		probe.Namespace = late
+		return operatorClient.Create(t.Context(), probe, client.DryRunAll)
 	}
 	eventually(t, "the right is gone", func() error {
 		if inForce() == nil {

@@ -1,0 +1,303 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/internal/apply"
+	"github.com/pcinetwork/pci-network-baseline/internal/plan"
+	"github.com/pcinetwork/pci-network-baseline/internal/render"
+	"github.com/pcinetwork/pci-network-baseline/internal/render/admission"
+	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
+	"github.com/pcinetwork/pci-network-baseline/internal/status"
+)
+
+// maxAdmissionMessage and maxBreakGlassReason are admission's part of keeping a status below 16 KiB.
+const (
+	maxAdmissionMessage = 160
+	maxBreakGlassReason = 100
+)
+
+// AdmissionReconciler keeps what the API server refuses as the baselines ask for it. ValidatingAdmissionPolicies cannot guard
+// each other, so whatever somebody changes of them is written again. It runs on the elected replica alone: the API server goes
+// on refusing meanwhile.
+type AdmissionReconciler struct {
+	// Reader waits until the cache has seen our own writes; Live asks the API server, before a binding of a baseline that is gone
+	// is removed.
+	Reader, Live client.Reader
+	Applier      *apply.Applier
+	Platform     *Platform
+	Store        *Store
+	Clock        clock.PassiveClock
+	// Operator is the user name of the operator's account.
+	Operator string
+
+	compiled compiledBaselines
+	results  sync.Map // a pcinetv1alpha1.AdmissionStatus for each baseline, by name
+}
+
+// The API server wants whoever writes a policy or binding with a parameter to be able to get that parameter
+// (k8s.io/kubernetes pkg/registry/admissionregistration/validatingadmissionpolicybinding/authz.go).
+// +kubebuilder:rbac:groups=admissionregistration.k8s.io,resources=validatingadmissionpolicies,verbs=list;watch;create
+// +kubebuilder:rbac:groups=admissionregistration.k8s.io,resources=validatingadmissionpolicies,verbs=update,resourceNames=pcinb-pod-gate;pcinb-tamper-guard;pcinb-own-limits
+// +kubebuilder:rbac:groups=admissionregistration.k8s.io,resources=validatingadmissionpolicybindings,verbs=list;watch;create;update;delete
+// +kubebuilder:rbac:groups=pcinetwork.dev,resources=namespacecoverages,verbs=get
+
+// Reconcile makes all policies and bindings right. Cost: the baselines, whatever the event; there are few.
+//
+// The policies stay when there is no baseline: without bindings they do nothing, and to remove them would take a right that a
+// thief could use.
+func (r *AdmissionReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, error) {
+	cluster, _, err := r.Platform.Current(ctx)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	var baselines pcinetv1alpha1.PCINetworkBaselineList
+	if err := r.Reader.List(ctx, &baselines); err != nil {
+		return ctrl.Result{}, fmt.Errorf("listing baselines: %w", err)
+	}
+	shared := r.keepPolicies(ctx, cluster)
+	errs := []error{shared}
+	wanted := map[string]bool{admission.OwnLimits: true}
+	var result ctrl.Result
+	for i := range baselines.Items {
+		b := &baselines.Items[i]
+		after, err := r.keep(ctx, b, cluster, wanted, shared)
+		result.RequeueAfter = sooner(result.RequeueAfter, after)
+		errs = append(errs, err)
+	}
+	errs = append(errs, r.prune(ctx, wanted))
+	err = errors.Join(errs...)
+	switch {
+	case stale(err):
+		return ctrl.Result{RequeueAfter: retryStale}, nil
+	case err != nil:
+		return ctrl.Result{}, err
+	}
+	return result, nil
+}
+
+// keepPolicies writes the policies and the binding of the own limits.
+func (r *AdmissionReconciler) keepPolicies(ctx context.Context, cluster snapshot.Cluster) error {
+	config := admission.Config{Operator: r.Operator, Never: cluster.SystemNamespaces, Tracking: apply.TrackingPrefixes()}
+	var errs []error
+	for _, p := range admission.Policies(config) {
+		errs = append(errs, r.write(ctx, p, &admissionregistrationv1.ValidatingAdmissionPolicy{}))
+	}
+	return errors.Join(append(errs, r.write(ctx, admission.Limits(), &admissionregistrationv1.ValidatingAdmissionPolicyBinding{}))...)
+}
+
+// keep writes the bindings of one baseline, and tells of them. Bindings of a baseline that cannot be planned stay as they are. It
+// says when time alone changes them.
+func (r *AdmissionReconciler) keep(ctx context.Context, b *pcinetv1alpha1.PCINetworkBaseline, cluster snapshot.Cluster, wanted map[string]bool, shared error) (time.Duration, error) {
+	now := r.Clock.Now()
+	glass := plan.ParseBreakGlass(b, now)
+	compiled, invalid := r.compiled.get(b)
+	if invalid != "" {
+		wanted[admission.BindingName(b.Name, admission.PodGate)] = true
+		wanted[admission.BindingName(b.Name, admission.TamperGuard)] = true
+		return 0, nil
+	}
+	intent, changesAt := intended(compiled, cluster, glass, now)
+	errs := []error{shared}
+	for _, binding := range admission.Bindings(intent) {
+		wanted[binding.Name] = true
+		errs = append(errs, r.write(ctx, binding, &admissionregistrationv1.ValidatingAdmissionPolicyBinding{}))
+	}
+	err := errors.Join(errs...)
+	if !stale(err) {
+		r.tell(b, admissionStatus(glass, err))
+	}
+	var after time.Duration
+	for _, at := range []time.Time{changesAt, glass.ChangesAt} {
+		if !at.IsZero() {
+			after = sooner(after, max(at.Sub(now), time.Millisecond))
+		}
+	}
+	return after, err
+}
+
+// intended is what a baseline asks for. Under Audit nothing is refused, because nothing is repaired.
+func intended(b *plan.Baseline, cluster snapshot.Cluster, glass plan.BreakGlass, now time.Time) (admission.Baseline, time.Time) {
+	out := admission.Baseline{Name: b.Name}
+	if b.Spec.Enforcement == pcinetv1alpha1.EnforcementAudit {
+		return out, time.Time{}
+	}
+	var changesAt time.Time
+	out.Namespaces, changesAt = b.Gate(cluster, now)
+	if !released(b.PCINetworkBaseline) {
+		out.Gate = mode(b.Spec.Admission.PodGate)
+	}
+	out.Tamper = mode(b.Spec.Admission.TamperGuard)
+	if glass.InForce && out.Tamper == admission.Deny {
+		out.Tamper = admission.Warn
+	}
+	return out, changesAt
+}
+
+// mode translates; an unset mode is that of the default, which closes.
+func mode(m pcinetv1alpha1.AdmissionMode) admission.Mode {
+	switch m {
+	case pcinetv1alpha1.AdmissionOff:
+		return admission.Off
+	case pcinetv1alpha1.AdmissionWarn:
+		return admission.Warn
+	default:
+		return admission.Deny
+	}
+}
+
+// write makes one object right. Its name is ours, whoever made it: a policy of that name that did nothing would be no guard.
+func (r *AdmissionReconciler) write(ctx context.Context, intended, live client.Object) error {
+	err := r.Reader.Get(ctx, client.ObjectKeyFromObject(intended), live)
+	switch {
+	case apierrors.IsNotFound(err):
+		live = nil
+	case err != nil:
+		return fmt.Errorf("reading %s: %w", intended.GetName(), err)
+	}
+	_, err = r.Applier.Write(ctx, intended, live)
+	if err != nil {
+		return &unwritten{intended.GetName(), err}
+	}
+	return nil
+}
+
+// unwritten is an admission object that could not be written.
+type unwritten struct {
+	name string
+	error
+}
+
+func (e *unwritten) Unwrap() error { return e.error }
+
+// prune deletes the bindings of ours that nobody wants any more.
+func (r *AdmissionReconciler) prune(ctx context.Context, wanted map[string]bool) error {
+	var bindings admissionregistrationv1.ValidatingAdmissionPolicyBindingList
+	if err := r.Reader.List(ctx, &bindings, client.MatchingLabels{render.LabelManagedBy: render.ManagedBy}); err != nil {
+		return fmt.Errorf("listing the bindings of admission policies: %w", err)
+	}
+	var errs []error
+	for i := range bindings.Items {
+		b := &bindings.Items[i]
+		baseline := render.Owner(b.Labels)
+		if wanted[b.Name] || baseline == "" {
+			continue
+		}
+		gone, err := r.unasked(ctx, b.Name, baseline)
+		if gone && err == nil {
+			err = r.Applier.Delete(ctx, b)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// unasked says whether, as the API server knows it, a baseline is gone or does not ask for a binding.
+func (r *AdmissionReconciler) unasked(ctx context.Context, binding, baseline string) (bool, error) {
+	b := &pcinetv1alpha1.PCINetworkBaseline{}
+	err := r.Live.Get(ctx, client.ObjectKey{Name: baseline}, b)
+	if apierrors.IsNotFound(err) {
+		r.compiled.forget(baseline)
+		r.results.Delete(baseline)
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("reading baseline %s: %w", baseline, err)
+	}
+	asked := b.Spec.Admission.TamperGuard
+	if binding == admission.BindingName(baseline, admission.PodGate) {
+		asked = b.Spec.Admission.PodGate
+		if released(b) {
+			return true, nil
+		}
+	}
+	return b.Spec.Enforcement == pcinetv1alpha1.EnforcementAudit || mode(asked) == admission.Off, nil
+}
+
+// admissionStatus says what became of the objects of a baseline.
+func admissionStatus(glass plan.BreakGlass, err error) pcinetv1alpha1.AdmissionStatus {
+	out := pcinetv1alpha1.AdmissionStatus{State: pcinetv1alpha1.PolicyInPlace}
+	if glass.Ignored != "" {
+		out.Message = "Annotation " + pcinetv1alpha1.AnnotationBreakGlass + " is not in force. " + glass.Ignored
+	}
+	if glass.InForce {
+		out.BreakGlass.Until.Time = glass.Until.UTC().Truncate(time.Second) // as it is stored
+		out.BreakGlass.Reason = status.Clip(glass.Reason, maxBreakGlassReason)
+	}
+	if err != nil {
+		out.State = pcinetv1alpha1.PolicyMissing
+		name := "An admission object"
+		if u := (*unwritten)(nil); errors.As(err, &u) {
+			name = u.name
+		}
+		out.Message = fmt.Sprintf("%s cannot be written: %s", name, cause(err))
+	}
+	out.Message = status.Clip(out.Message, maxAdmissionMessage)
+	return out
+}
+
+// broken says whether a break-glass is in force.
+func broken(s pcinetv1alpha1.AdmissionStatus) bool { return !s.BreakGlass.Until.IsZero() }
+
+func sameAdmission(a, b pcinetv1alpha1.AdmissionStatus) bool {
+	return apiequality.Semantic.DeepEqual(a, b)
+}
+
+// tell keeps what the status of the baseline says, and wakes the reconciler that writes it.
+func (r *AdmissionReconciler) tell(b *pcinetv1alpha1.PCINetworkBaseline, now pcinetv1alpha1.AdmissionStatus) {
+	if old, ok := r.results.Swap(b.Name, now); !ok || !apiequality.Semantic.DeepEqual(old, any(now)) {
+		r.Store.notify(b.Name)
+	}
+}
+
+// Of returns what is known of a baseline's admission objects, if anything is.
+func (r *AdmissionReconciler) Of(baseline string) (now pcinetv1alpha1.AdmissionStatus, known bool) {
+	value, _ := r.results.Load(baseline)
+	now, known = value.(pcinetv1alpha1.AdmissionStatus)
+	return now, known
+}
+
+// SetupWithManager watches baselines, the platform, and the objects themselves. All events have one key.
+func (r *AdmissionReconciler) SetupWithManager(mgr ctrl.Manager) error {
+	one := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []ctrl.Request { return []ctrl.Request{{}} })
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("admission").
+		WithOptions(controller.Options{ReconciliationTimeout: reconcileTimeout}).
+		Watches(&pcinetv1alpha1.PCINetworkBaseline{}, one).
+		Watches(&admissionregistrationv1.ValidatingAdmissionPolicy{}, one).
+		Watches(&admissionregistrationv1.ValidatingAdmissionPolicyBinding{}, one).
+		WatchesRawSource(source.Func(func(ctx context.Context, q queue) error {
+			q.Add(ctrl.Request{}) // without any baseline our own limits hold
+			changed := r.Platform.plans.subscribe()
+			go func() {
+				for {
+					select {
+					case <-ctx.Done():
+						return
+					case <-changed:
+						q.Add(ctrl.Request{})
+					}
+				}
+			}()
+			return nil
+		})).
+		Complete(r)
+}
