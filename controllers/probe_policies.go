@@ -31,7 +31,7 @@ func (r *ProbeReconciler) intended(s *probeScope) []wantedBetween {
 		annotations := render.Annotations()
 		annotations[render.AnnotationJustification] = p.Justification
 		w := wantedBetween{intended: s.api.Render(metav1.ObjectMeta{
-			Namespace: probe.Namespace, Name: "pcinb-probe-" + p.Name, Annotations: annotations,
+			Namespace: probe.Namespace, Name: probe.Role(p.Name).PolicyName(), Annotations: annotations,
 			Labels: map[string]string{render.LabelManagedBy: render.ManagedBy, probe.LabelRole: p.Name},
 		}, p)}
 		for _, live := range s.policies {

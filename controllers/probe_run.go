@@ -30,6 +30,8 @@ const (
 	reportLimit = 35 * time.Second
 	// retryRun is how long to wait before canaries are made again after they could not be, or one was lost.
 	retryRun = 15 * time.Second
+	// outlive is how much longer than an interval canaries run at most.
+	outlive = 10 * time.Minute
 	// forceAfter is how long a canary may be deleted without an answer from its node before it is removed from the API.
 	forceAfter = time.Minute
 )
@@ -143,14 +145,16 @@ func (r *ProbeReconciler) prepare(ctx context.Context, s *probeScope) (time.Dura
 		return retryStale, r.refused(s, err)
 	}
 	r.run.enter(startingTargets, s.now)
-	return lookAgain, r.refused(s, r.create(ctx, r.run.Canaries(probe.Target)))
+	return lookAgain, r.refused(s, r.create(ctx, s, r.run.Canaries(probe.Target)))
 }
 
-// create makes the pods of canaries.
-func (r *ProbeReconciler) create(ctx context.Context, canaries []probe.Canary) error {
+// create makes the pods of canaries. They end by themselves if the operator goes.
+func (r *ProbeReconciler) create(ctx context.Context, s *probeScope, canaries []probe.Canary) error {
 	for _, c := range canaries {
 		pod := r.run.Pod(c, r.image)
 		pod.Annotations = render.Annotations()
+		pod.Spec.ActiveDeadlineSeconds = new(int64((s.interval() + outlive).Seconds()))
+		pod.Labels[render.LabelManagedBy] = render.ManagedBy
 		if _, err := r.Applier.Write(ctx, pod, nil); err != nil {
 			return err
 		}
@@ -201,7 +205,7 @@ func (r *ProbeReconciler) startSources(ctx context.Context, s *probeScope, condi
 		return retryRun, nil
 	}
 	r.run.enter(startingSources, s.now)
-	return lookAgain, r.refused(s, r.create(ctx, r.run.Canaries(probe.Source)))
+	return lookAgain, r.refused(s, r.create(ctx, s, r.run.Canaries(probe.Source)))
 }
 
 // stand waits for the sources. What does not start is not waited for any longer: its silence is no verdict.

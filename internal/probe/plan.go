@@ -76,6 +76,12 @@ func (s State) allowedToAPIServer() Role {
 	return Source
 }
 
+// PolicyName is the name of the policy that opens ports for canaries of a role.
+func (r Role) PolicyName() string { return "pcinb-probe-" + string(r) }
+
+// PolicyNames are the names of all of them.
+func PolicyNames() []string { return []string{Target.PolicyName(), Source.PolicyName()} }
+
 // other is the other role.
 func (r Role) other() Role {
 	if r == Source {
