@@ -112,8 +112,5 @@ func (s *baselineScope) hindrance() (reason, message string, lasting bool) {
 	if v := s.verdict(); v.Status == metav1.ConditionFalse {
 		return v.Reason, v.Message, v.Stalled
 	}
-	if s.proof.Status == metav1.ConditionFalse {
-		return s.proof.Reason, s.proof.Message, false
-	}
 	return "", "", false
 }

@@ -140,11 +140,15 @@ func unprotected(o Offender) bool {
 	return o.State == pcinetv1alpha1.CoverageFailing || o.State == pcinetv1alpha1.CoveragePending
 }
 
-// foremost says what is not as it should be: a break-glass, which explains the rest, or the worst namespace.
+// foremost says what is not as it should be: a break-glass, which explains the rest; that denied packets got through, which makes the
+// policies worth nothing there; or the worst namespace.
 func (s *baselineScope) foremost() (reason, message string) {
 	if broken(s.admission) {
 		return pcinetv1alpha1.ReasonBreakGlass, fmt.Sprintf("Everybody may change the policies of baseline %s, and they are not repaired: %s. End it: kubectl annotate pcinb %s %s-.",
 			s.baseline.Name, s.admission.BreakGlass.Reason, s.baseline.Name, pcinetv1alpha1.AnnotationBreakGlass)
+	}
+	if s.proof.Status == metav1.ConditionFalse {
+		return s.proof.Reason, s.proof.Message
 	}
 	return s.worst(func(o Offender) bool { return unprotected(o) || o.State == pcinetv1alpha1.CoverageContested })
 }

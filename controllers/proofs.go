@@ -22,10 +22,11 @@ import (
 // reach is how a baseline stands to the canaries' namespace.
 type reach string
 
-// The values of reach; empty for a namespace that is not in the baseline's scope.
+// The values of reach; empty for a baseline that was not looked at yet.
 const (
-	notDenied reach = "NotDenied" // in scope, but the deny is not in place
-	denied    reach = "Denied"
+	outOfScope reach = "OutOfScope"
+	notDenied  reach = "NotDenied" // in scope, but the deny is not in place
+	denied     reach = "Denied"
 )
 
 // Proofs hold what the canaries have shown, node by node. It lives in memory: what this process has not seen is not proven.
@@ -113,9 +114,13 @@ func (p *Proofs) of(b *pcinetv1alpha1.PCINetworkBaseline, now time.Time) (s prob
 		unknown(pcinetv1alpha1.ReasonProofPending, "No node was tested yet.")
 	case b.Spec.Enforcement == pcinetv1alpha1.EnforcementAudit:
 		unknown(pcinetv1alpha1.ReasonAuditMode, "Nothing is denied, so nothing can be proven. Set spec.enforcement to Enforce.")
-	case p.problem.Reason == pcinetv1alpha1.ReasonCanaryNamespaceMissing && s.Status != metav1.ConditionFalse:
-		unknown(p.problem.Reason, p.problem.Message)
+	case p.problem.Reason == pcinetv1alpha1.ReasonCanaryNamespaceMissing:
+		if s.Status != metav1.ConditionFalse {
+			unknown(p.problem.Reason, p.problem.Message)
+		}
 	case p.scope[b.Name] == "":
+		unknown(pcinetv1alpha1.ReasonProofPending, "No node was tested yet.")
+	case p.scope[b.Name] == outOfScope:
 		unknown(pcinetv1alpha1.ReasonCanaryNotCovered, fmt.Sprintf("The canaries' namespace %s is not in the scope of baseline %s. Take it in with spec.namespaces.", probe.Namespace, b.Name))
 	case s.Status == metav1.ConditionFalse:
 	case p.scope[b.Name] != denied:
