@@ -24,7 +24,7 @@ const (
 	reviewPeriod = 180 * 24 * time.Hour
 	// maxOffenders and maxOffenderMessage keep a status below 16 KiB whatever the size of the cluster.
 	maxOffenders       = 20
-	maxOffenderMessage = 120
+	maxOffenderMessage = 116
 )
 
 // baselineScope is one baseline on its way through one reconcile. All fields are set by Reconcile.

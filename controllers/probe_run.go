@@ -134,6 +134,7 @@ func (r *ProbeReconciler) begin(s *probeScope) (time.Duration, error) {
 		Sample: s.sample(), since: s.now,
 		seen: map[probe.Canary]bool{}, failed: map[probe.Canary]probe.Problem{},
 	}
+	r.run.Born = r.state
 	r.run.Run, r.run.Nodes = strings.ToLower(rand.Text()[:8]), r.Proofs.choose(s.ready)
 	return time.Millisecond, nil
 }
@@ -277,13 +278,13 @@ func (r *ProbeReconciler) void(s *probeScope) time.Duration {
 
 // collect judges when all canaries have reported, or it takes too long.
 func (r *ProbeReconciler) collect(ctx context.Context, s *probeScope, conditions map[probe.Canary]probe.Condition) (time.Duration, error) {
-	reports := map[probe.Canary]string{}
+	reports := map[probe.Canary]probe.Report{}
 	failed := maps.Clone(r.run.failed)
 	for c, is := range conditions {
 		left := r.run.since.Add(reportLimit).Sub(s.now)
 		switch {
 		case is.Phase == probe.Reported:
-			reports[c] = is.Outcomes
+			reports[c] = is.Report
 		case is.Phase == probe.Running && left > 0:
 			return left, nil
 		case is.Phase == probe.Lost:
@@ -296,19 +297,26 @@ func (r *ProbeReconciler) collect(ctx context.Context, s *probeScope, conditions
 		return r.void(s), nil
 	}
 	results := r.run.Judge(r.state, reports)
-	r.Proofs.note(results, s.now)
+	verdicts := probe.Conclude(results)
+	moments := r.run.Moments(reports, func(a probe.Aspect) bool { return verdicts[a].Verdict == probe.Proven })
+	r.Proofs.note(results, moments, s.now)
 	r.Proofs.edit(func(records probe.Records) {
 		for c, p := range failed {
 			records.Fail(p, s.now, c.Node)
 		}
 	})
-	r.tell(ctx, results)
+	r.tell(ctx, results, moments)
 	r.run, r.due = nil, s.now.Add(r.Proofs.pause(s.ready, s.interval(), r.Random()))
 	return time.Millisecond, nil
 }
 
 // tell shows a round in the metrics, and in the log what is not proven.
-func (r *ProbeReconciler) tell(ctx context.Context, results []probe.Result) {
+func (r *ProbeReconciler) tell(ctx context.Context, results []probe.Result, moments []probe.Moment) {
+	for _, m := range moments {
+		if m.Window != nil {
+			r.Metrics.ProofWindow.Observe(m.Window.Seconds())
+		}
+	}
 	r.Metrics.ProofRounds.WithLabelValues("judged").Inc()
 	r.Metrics.ProofCells.Reset()
 	for _, result := range results {

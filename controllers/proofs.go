@@ -68,9 +68,10 @@ func (p *Proofs) edit(change func(probe.Records)) {
 }
 
 // note takes down the results of a round.
-func (p *Proofs) note(results []probe.Result, now time.Time) {
+func (p *Proofs) note(results []probe.Result, moments []probe.Moment, now time.Time) {
 	p.edit(func(r probe.Records) {
 		r.Note(results, now)
+		r.NoteMoments(moments)
 		p.lastRound = now
 	})
 }
@@ -139,6 +140,17 @@ func (s *baselineScope) proofStatus() *pcinetv1alpha1.ProofStatus {
 	out := &pcinetv1alpha1.ProofStatus{
 		Proven: new(int32(s.proof.Proven)), Disproven: new(int32(s.proof.Disproven)), Required: new(int32(s.proof.Required)),
 		LastRoundAt: metav1.Time{Time: s.lastRound.Truncate(time.Second)},
+	}
+	if w := s.proof.Window; w != nil {
+		out.StartWindowMilliseconds = new(int32(w.Milliseconds()))
+	}
+	switch cut, kept := s.proof.Cut > 0, s.proof.Kept > 0; {
+	case cut && kept:
+		out.EstablishedConnections = pcinetv1alpha1.EstablishedMixed
+	case cut:
+		out.EstablishedConnections = pcinetv1alpha1.EstablishedCut
+	case kept:
+		out.EstablishedConnections = pcinetv1alpha1.EstablishedKept
 	}
 	if !s.proof.Oldest.IsZero() {
 		out.OldestAt = metav1.Time{Time: s.proof.Oldest.Truncate(time.Second)}

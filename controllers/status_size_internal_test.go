@@ -10,6 +10,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -100,7 +101,8 @@ func TestTheStatusDoesNotGrow(t *testing.T) {
 					checkSize(t, &baselineScope{
 						baseline: b, cluster: cluster, engine: talkative(letter), backend: backend, guard: guard, tally: tally, now: today,
 						proof: probe.Summary{Status: metav1.ConditionFalse, Reason: strings.Repeat("R", 64), Message: strings.Repeat(letter, 2000),
-							Proven: math.MaxInt32, Disproven: math.MaxInt32, Required: math.MaxInt32, Oldest: today},
+							Proven: math.MaxInt32, Disproven: math.MaxInt32, Required: math.MaxInt32, Oldest: today,
+							Window: new(time.Duration(math.MaxInt32) * time.Millisecond), Cut: 1, Kept: 1},
 						lastRound: today,
 						admission: admissionStatus(plan.BreakGlass{InForce: broken, Until: today, Reason: strings.Repeat(letter, 2000)}, errors.New(strings.Repeat(letter, 2000))),
 					})

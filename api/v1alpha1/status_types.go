@@ -213,10 +213,33 @@ type ProofStatus struct {
 	// +optional
 	LastRoundAt metav1.Time `json:"lastRoundAt,omitzero"` //nolint:kubeapilinter // a zero time is no time
 
+	// startWindowMilliseconds is how long after its start a canary got denied packets through at most, although the deny was there before
+	// it. Unset before it was measured.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	StartWindowMilliseconds *int32 `json:"startWindowMilliseconds,omitempty"`
+
+	// establishedConnections says what becomes of connections that are older than their deny: Cut, Kept, or Mixed where nodes or
+	// directions differ. Unset before it was measured.
+	// +optional
+	EstablishedConnections EstablishedConnections `json:"establishedConnections,omitempty"`
+
 	// oldestAt is when the oldest proof that is needed was made. Unset unless enough nodes are proven.
 	// +optional
 	OldestAt metav1.Time `json:"oldestAt,omitzero"` //nolint:kubeapilinter // a zero time is no time
 }
+
+// EstablishedConnections says what becomes of connections that are older than their deny.
+//
+// +kubebuilder:validation:Enum=Cut;Kept;Mixed
+type EstablishedConnections string
+
+// The values of EstablishedConnections.
+const (
+	EstablishedCut   EstablishedConnections = "Cut"
+	EstablishedKept  EstablishedConnections = "Kept"
+	EstablishedMixed EstablishedConnections = "Mixed"
+)
 
 // PlatformNodes counts nodes.
 type PlatformNodes struct {

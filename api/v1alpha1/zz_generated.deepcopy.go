@@ -699,6 +699,11 @@ func (in *ProofStatus) DeepCopyInto(out *ProofStatus) {
 		**out = **in
 	}
 	in.LastRoundAt.DeepCopyInto(&out.LastRoundAt)
+	if in.StartWindowMilliseconds != nil {
+		in, out := &in.StartWindowMilliseconds, &out.StartWindowMilliseconds
+		*out = new(int32)
+		**out = **in
+	}
 	in.OldestAt.DeepCopyInto(&out.OldestAt)
 }
 

@@ -37,6 +37,8 @@ type Metrics struct {
 	ProofCells *prometheus.GaugeVec
 	// ProofRounds counts rounds by whether they gave a verdict.
 	ProofRounds *prometheus.CounterVec
+	// ProofWindow measures how long after their start canaries got denied packets through, in seconds.
+	ProofWindow prometheus.Histogram
 	// Writes counts write requests by kind, operation and outcome.
 	Writes *prometheus.CounterVec
 }
@@ -69,6 +71,11 @@ func New(reg prometheus.Registerer) *Metrics {
 			Name: "pcinb_proof_nodes",
 			Help: "Nodes by baseline and by what packets have shown there: proven, disproven, or required (how many must be proven).",
 		}, []string{"baseline", "state"}),
+		ProofWindow: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "pcinb_proof_start_window_seconds",
+			Help:    "How long after its start a canary got denied packets through, in seconds; once for each direction of a proven node.",
+			Buckets: []float64{0, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5},
+		}),
 		ProofCells: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "pcinb_proof_cells",
 			Help: "Cells of the last round by direction, family, protocol, path and verdict (proven, disproven or none).",
@@ -85,7 +92,7 @@ func New(reg prometheus.Registerer) *Metrics {
 	for _, cause := range []string{CauseDeleted, CauseEdited, CauseReplaced} {
 		m.Repairs.WithLabelValues(cause)
 	}
-	reg.MustRegister(m.Namespaces, m.Condition, m.BreakGlass, m.Repairs, m.Protection, m.ProofNodes, m.ProofCells, m.ProofRounds, m.Writes)
+	reg.MustRegister(m.Namespaces, m.Condition, m.BreakGlass, m.Repairs, m.Protection, m.ProofNodes, m.ProofCells, m.ProofRounds, m.ProofWindow, m.Writes)
 	return m
 }
 

@@ -24,6 +24,10 @@ const Command = "probe"
 type Report struct {
 	// Outcomes holds one letter for each dial, in order.
 	Outcomes string `json:"outcomes,omitempty"`
+	// Held holds one letter for each connection that was made before anybody asked: whether it still answers.
+	Held string `json:"held,omitempty"`
+	// Watched holds for each place that was watched from the start when it last answered, in milliseconds since then; -1 for never.
+	Watched []int64 `json:"watched,omitempty"`
 	// Error says why there are none.
 	Error string `json:"error,omitempty"`
 }
@@ -35,6 +39,8 @@ type Agent struct {
 	// Ports are served over TCP and UDP, on all addresses.
 	Ports []int
 	Dials []Dial
+	// Holds are connections that it keeps until it is asked. Watches are places that it tries in its first moments.
+	Holds, Watches []Dial
 	// Ask is a file: as soon as it holds anything, the dials begin. Out is where the report goes.
 	Ask, Out string
 	// Pace is how long to wait between two dials to the same place, Timeout how long for an answer. Dials end when the last
@@ -57,11 +63,13 @@ func Main(ctx context.Context, args []string) error {
 		a.Ports = append(a.Ports, int(port))
 		return err
 	})
-	fs.Func("dial", "`PROTOCOL/ADDRESS:PORT/NAME` to dial; may be repeated", func(s string) error {
-		d, err := ParseDial(s)
-		a.Dials = append(a.Dials, d)
-		return err
-	})
+	for name, list := range map[string]*[]Dial{"dial": &a.Dials, "hold": &a.Holds, "watch": &a.Watches} {
+		fs.Func(name, "`PROTOCOL/ADDRESS:PORT/NAME` to "+name+"; may be repeated", func(s string) error {
+			d, err := ParseDial(s)
+			*list = append(*list, d)
+			return err
+		})
+	}
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -75,7 +83,12 @@ func Main(ctx context.Context, args []string) error {
 func (a *Agent) Run(ctx context.Context) error {
 	report := Report{}
 	err := a.serve(ctx, func() error {
-		if err := a.await(ctx); err != nil {
+		asked := make(chan struct{})
+		watched, held := a.watchAll(ctx), a.holdAll(ctx, asked)
+		err := a.await(ctx)
+		close(asked)
+		report.Held, report.Watched = held(), watched()
+		if err != nil {
 			return err
 		}
 		report.Outcomes = a.observe(ctx)

@@ -87,9 +87,13 @@ func (d Dial) once(ctx context.Context, timeout time.Duration) Outcome {
 	if d.Name == "" {
 		return Answered
 	}
-	if deadline, ok := ctx.Deadline(); ok {
-		_ = conn.SetDeadline(deadline) // it fails only on a closed connection
-	}
+	deadline, _ := ctx.Deadline()
+	return d.exchange(conn, deadline)
+}
+
+// exchange says something on a connection, and looks who answers.
+func (d Dial) exchange(conn net.Conn, deadline time.Time) Outcome {
+	_ = conn.SetDeadline(deadline) // it fails only on a closed connection
 	nonce := rand.Text()
 	if _, err := io.WriteString(conn, nonce); err != nil {
 		return failure(err)

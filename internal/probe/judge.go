@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/pcinetwork/pci-network-baseline/internal/policy"
 )
@@ -34,7 +35,7 @@ type Result struct {
 
 // Judge judges what was reported. reports holds, by canary, one letter for each of its dials; a canary that is not there, or
 // whose report has another length, has not reported.
-func (s *Sample) Judge(state State, reports map[Canary]string) []Result {
+func (s *Sample) Judge(state State, reports map[Canary]Report) []Result {
 	var out []Result
 	for _, c := range s.Checks(state) {
 		control, twin := s.outcome(c.Control, reports), s.outcome(c.Twin, reports)
@@ -57,9 +58,9 @@ func (s *Sample) Judge(state State, reports map[Canary]string) []Result {
 }
 
 // outcome finds what came of a dial; 0 when it was not reported.
-func (s *Sample) outcome(shot Shot, reports map[Canary]string) Outcome {
+func (s *Sample) outcome(shot Shot, reports map[Canary]Report) Outcome {
 	dials := s.Dials(shot.Canary)
-	report := reports[shot.Canary]
+	report := reports[shot.Canary].Outcomes
 	i := slices.Index(dials, shot.Dial)
 	if i < 0 || len(report) != len(dials) {
 		return 0
@@ -104,6 +105,38 @@ func (o Outcome) String() string {
 		return "somebody else answered"
 	}
 	return "it kept changing"
+}
+
+// Moment is what one direction on one node has shown about changes. Both are measured, and neither is judged: no policy promises
+// more.
+type Moment struct {
+	Aspect
+	// Window is how long after its start a pod got denied packets through; nil when it is not known.
+	Window *time.Duration
+	// Held is what came of a connection that is older than its deny: Answered if it goes on; 0 when it is not known.
+	Held Outcome
+}
+
+// Moments returns what is known of every node and direction. It counts where the deny was proven alone.
+func (s *Sample) Moments(reports map[Canary]Report, proven func(Aspect) bool) []Moment {
+	var out []Moment
+	for _, node := range s.Nodes {
+		report := reports[Canary{node, Source}]
+		for i, d := range s.Directions {
+			m := Moment{Aspect: Aspect{node, d}}
+			if !proven(m.Aspect) {
+				continue
+			}
+			if control, twin := 2*i, 2*i+1; twin < len(report.Watched) && report.Watched[control] != never && report.Watched[twin] <= report.Watched[control] {
+				m.Window = new(time.Duration(report.Watched[twin]+1) * time.Millisecond)
+			}
+			if i < len(report.Held) && Outcome(report.Held[i]) != Unstable {
+				m.Held = Outcome(report.Held[i])
+			}
+			out = append(out, m)
+		}
+	}
+	return out
 }
 
 // Aspect is one direction on one node.

@@ -15,8 +15,8 @@ import (
 )
 
 // enforced returns what canaries report where all is as it should be, with changes: outcome by shot.
-func enforced(s *probe.Sample, state probe.State, change func(probe.Shot, probe.Outcome) probe.Outcome) map[probe.Canary]string {
-	out := map[probe.Canary]string{}
+func enforced(s *probe.Sample, state probe.State, change func(probe.Shot, probe.Outcome) probe.Outcome) map[probe.Canary]probe.Report {
+	out := map[probe.Canary]probe.Report{}
 	for _, c := range s.Canaries("") {
 		var report strings.Builder
 		for _, d := range s.Dials(c) {
@@ -26,7 +26,7 @@ func enforced(s *probe.Sample, state probe.State, change func(probe.Shot, probe.
 			}
 			report.WriteByte(byte(change(probe.Shot{Canary: c, Dial: d}, outcome)))
 		}
-		out[c] = report.String()
+		out[c] = probe.Report{Outcomes: report.String()}
 	}
 	return out
 }
@@ -148,7 +148,7 @@ func TestAReportOfAnotherLengthIsNone(t *testing.T) {
 	reports := enforced(s, probe.StateB, func(_ probe.Shot, o probe.Outcome) probe.Outcome { return o })
 	cut := maps.Clone(reports)
 	source := probe.Canary{Node: "a", Role: probe.Source}
-	cut[source] = cut[source][1:]
+	cut[source] = probe.Report{Outcomes: cut[source].Outcomes[1:]}
 	for _, r := range s.Judge(probe.StateB, cut) {
 		if r.Verdict != probe.None {
 			t.Errorf("%s is %s", r.Cell, r.Verdict)

@@ -130,6 +130,8 @@ type Sample struct {
 	// Run names the canaries' pods apart from those of other runs.
 	Run   string
 	Nodes []string
+	// Born is the state in which the canaries start.
+	Born State
 	// Directions are those that are denied; in others nothing can be proven.
 	Directions []policy.Direction
 	// Addresses are those of the targets, Hosts those of the nodes; by node.
@@ -194,6 +196,41 @@ func (s *Sample) Dials(c Canary) []Dial {
 					out = append(out, s.dial(p, a, port, peer))
 				}
 			}
+		}
+	}
+	return out
+}
+
+// pairs are what a source tries on its own node in each direction that is denied, in the state in which it is born: the control, then its
+// denied twin.
+func (s *Sample) pairs(c Canary, p policy.Protocol) []Dial {
+	var out []Dial
+	for _, d := range s.Directions {
+		ports := ingressPorts
+		if d == policy.Egress {
+			ports = egressPorts
+		}
+		for _, a := range s.Addresses[c.Node][:min(1, len(s.Addresses[c.Node]))] {
+			out = append(out, s.dial(p, a, ports[s.Born], c.Node), s.dial(p, a, ports[s.Born.Flipped()], c.Node))
+		}
+	}
+	return out
+}
+
+// Watches are what a source tries in its first moments.
+func (s *Sample) Watches(c Canary) []Dial {
+	if c.Role != Source {
+		return nil
+	}
+	return s.pairs(c, policy.UDP)
+}
+
+// Holds are connections that a source makes while they are allowed, and that are denied after the flip: one in each direction.
+func (s *Sample) Holds(c Canary) []Dial {
+	var out []Dial
+	for i, d := range s.pairs(c, policy.TCP) {
+		if i%2 == 0 && c.Role == Source {
+			out = append(out, d)
 		}
 	}
 	return out

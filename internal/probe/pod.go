@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"path"
 	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -42,6 +43,12 @@ func (s *Sample) Pod(c Canary, image Image) *corev1.Pod {
 	}
 	for _, d := range s.Dials(c) {
 		args = append(args, "--dial="+d.String())
+	}
+	for _, d := range s.Holds(c) {
+		args = append(args, "--hold="+d.String())
+	}
+	for _, d := range s.Watches(c) {
+		args = append(args, "--watch="+d.String())
 	}
 	few := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1m"), corev1.ResourceMemory: resource.MustParse("16Mi")}
 	most := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("200m"), corev1.ResourceMemory: resource.MustParse("64Mi")}
@@ -105,8 +112,8 @@ type Condition struct {
 	Phase Phase
 	// Addresses and Hosts are the pod's and its node's, while it runs.
 	Addresses, Hosts []netip.Addr
-	// Outcomes are what it reported.
-	Outcomes string
+	// Report is what it reported.
+	Report Report
 	// Problem says why it does not start, or how it was lost.
 	Problem Problem
 }
@@ -114,7 +121,7 @@ type Condition struct {
 // Observe reads the condition of a canary from its pod; nil when that is gone.
 func Observe(pod *corev1.Pod, c Canary) Condition {
 	lost := func(why string) Condition {
-		return Condition{Phase: Lost, Problem: Problem{pcinetv1alpha1.ReasonCanaryLost, fmt.Sprintf("The canary on node %s is lost: %s.", c.Node, why)}}
+		return Condition{Phase: Lost, Problem: Problem{pcinetv1alpha1.ReasonCanaryLost, fmt.Sprintf("The canary on node %s is lost: %s.", c.Node, strings.TrimRight(why, ". "))}}
 	}
 	if pod == nil {
 		return lost("its pod was deleted")
@@ -145,7 +152,7 @@ func Observe(pod *corev1.Pod, c Canary) Condition {
 	}
 	return Condition{Problem: Problem{
 		pcinetv1alpha1.ReasonCanaryNotStarted,
-		fmt.Sprintf("The canary on node %s does not start: %s. Look at it: kubectl describe pods -n %s.", c.Node, waiting(pod, container.Waiting), Namespace),
+		fmt.Sprintf("The canary on node %s does not start: %s. Look at it: kubectl describe pods -n %s.", c.Node, strings.TrimRight(waiting(pod, container.Waiting), ". "), Namespace),
 	}}
 }
 
@@ -158,7 +165,7 @@ func reported(message string, lost func(string) Condition) Condition {
 	if r.Error != "" {
 		return lost(r.Error)
 	}
-	return Condition{Phase: Reported, Outcomes: r.Outcomes}
+	return Condition{Phase: Reported, Report: r}
 }
 
 // waiting says what a pod waits for.

@@ -27,6 +27,8 @@ type Record struct {
 	Proven map[policy.Direction]time.Time
 	// Disproven says what got through; it is removed by a proof alone.
 	Disproven map[policy.Direction]string
+	// Moments are what was measured last, by direction.
+	Moments map[policy.Direction]Moment
 	// Problem is why the last round gave no verdict; zero when it gave one.
 	Problem Problem
 }
@@ -37,7 +39,7 @@ type Records map[string]*Record
 // of returns the record of a node, and makes it.
 func (r Records) of(node string) *Record {
 	if r[node] == nil {
-		r[node] = &Record{Proven: map[policy.Direction]time.Time{}, Disproven: map[policy.Direction]string{}}
+		r[node] = &Record{Proven: map[policy.Direction]time.Time{}, Disproven: map[policy.Direction]string{}, Moments: map[policy.Direction]Moment{}}
 	}
 	return r[node]
 }
@@ -60,6 +62,13 @@ func (r Records) Note(results []Result, now time.Time) {
 		default:
 			record.Problem = Problem{pcinetv1alpha1.ReasonControlFailed, result.Text + "."}
 		}
+	}
+}
+
+// NoteMoments takes down what was measured beside.
+func (r Records) NoteMoments(moments []Moment) {
+	for _, m := range moments {
+		r.of(m.Node).Moments[m.Direction] = m
 	}
 }
 
@@ -146,6 +155,10 @@ type Summary struct {
 	Proven, Disproven, Required int
 	// Oldest is when the oldest proof that is needed was made; zero when there are too few.
 	Oldest time.Time
+	// Window is the longest start window of a node; nil when none is known.
+	Window *time.Duration
+	// Cut and Kept count nodes by what becomes of connections that are older than their deny; one node may do both.
+	Cut, Kept int
 	// ChangesAt is when time alone changes the answer; zero for never.
 	ChangesAt time.Time
 }
@@ -172,6 +185,7 @@ func Summarise(nodes []string, records Records, terms Terms, now time.Time) Summ
 		}
 	}
 	s.Proven, s.Disproven = len(proofs), len(disproven)
+	s.measure(nodes, records)
 	slices.SortFunc(proofs, func(a, b time.Time) int { return b.Compare(a) })
 	if len(proofs) > 0 && len(proofs) >= s.Required {
 		s.Oldest = proofs[s.Required-1]
@@ -192,6 +206,29 @@ func Summarise(nodes []string, records Records, terms Terms, now time.Time) Summ
 		s.Message = fmt.Sprintf("%d of %d nodes are proven. %s", len(proofs), s.Required, s.Message)
 	}
 	return s
+}
+
+// measure sums up what was measured beside.
+func (s *Summary) measure(nodes []string, records Records) {
+	for _, n := range nodes {
+		if records[n] == nil {
+			continue
+		}
+		cut, kept := 0, 0
+		for _, m := range records[n].Moments {
+			if m.Window != nil && (s.Window == nil || *m.Window > *s.Window) {
+				s.Window = m.Window
+			}
+			switch m.Held {
+			case 0:
+			case Answered:
+				kept = 1
+			default:
+				cut = 1
+			}
+		}
+		s.Cut, s.Kept = s.Cut+cut, s.Kept+kept
+	}
 }
 
 // standing returns when a node was proven in the last of the directions, provided that this is fresh; or what got through.

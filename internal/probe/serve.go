@@ -21,8 +21,8 @@ const (
 	maxRequest = 64
 	// retryAccept is how long to wait after a connection could not be accepted.
 	retryAccept = 10 * time.Millisecond
-	// requestTimeout bounds how long somebody may hold a connection.
-	requestTimeout = 2 * time.Second
+	// requestTimeout bounds how long somebody may hold a connection without a request.
+	requestTimeout = 5 * time.Second
 )
 
 // serve answers on all ports while work runs. It fails if a port cannot be served: silence must mean that something is in
@@ -30,7 +30,9 @@ const (
 func (a *Agent) serve(ctx context.Context, work func() error) (err error) {
 	var wait sync.WaitGroup
 	var open []io.Closer
+	ctx, cancel := context.WithCancel(ctx)
 	defer func() {
+		cancel()
 		for _, c := range open {
 			err = errors.Join(err, c.Close())
 		}
@@ -49,14 +51,14 @@ func (a *Agent) serve(ctx context.Context, work func() error) (err error) {
 			return fmt.Errorf("serving: %w", err)
 		}
 		open = append(open, packets)
-		wait.Go(func() { a.serveTCP(listener) })
+		wait.Go(func() { a.serveTCP(ctx, listener) })
 		wait.Go(func() { a.serveUDP(packets) })
 	}
 	return work()
 }
 
-// serveTCP answers one request on each connection, until the listener is closed.
-func (a *Agent) serveTCP(l net.Listener) {
+// serveTCP answers requests on each connection, until nothing comes any more, or ctx ends and the listener is closed.
+func (a *Agent) serveTCP(ctx context.Context, l net.Listener) {
 	var wait sync.WaitGroup
 	defer wait.Wait()
 	for {
@@ -69,11 +71,15 @@ func (a *Agent) serveTCP(l net.Listener) {
 			continue
 		}
 		wait.Go(func() {
+			defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 			defer func() { _ = conn.Close() }()
-			_ = conn.SetDeadline(clock.RealClock{}.Now().Add(requestTimeout))
 			request := make([]byte, maxRequest)
-			if n, err := conn.Read(request); err == nil {
-				_, _ = conn.Write(reply(request[:n], a.Name))
+			for err := error(nil); err == nil; {
+				_ = conn.SetDeadline(clock.RealClock{}.Now().Add(requestTimeout))
+				var n int
+				if n, err = conn.Read(request); err == nil {
+					_, err = conn.Write(reply(request[:n], a.Name))
+				}
 			}
 		})
 	}
