@@ -8,9 +8,11 @@ MAKEFLAGS += --no-builtin-rules
 
 MODULE   := github.com/pcinetwork/pci-network-baseline
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+IMAGE    ?= $(shell awk '$$1 == "newName:" { name = $$2 } $$1 == "newTag:" { print name ":" $$2 }' config/manager/kustomization.yaml)
 BENCH_N  ?= 1000
 DEMO     ?=
 CNI      ?= none
+E2E      ?= none cilium
 NODES    ?= 1
 PAIRS    ?= 1000000
 SEED     ?= 1
@@ -62,8 +64,12 @@ fmt: $(GOLANGCI_LINT) ## Format the Go files
 
 .PHONY: build
 build: ## Build the manager, static, into bin/
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X $(MODULE)/internal/version.Version=$(VERSION)' \
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X $(MODULE)/internal/version.Version=$(VERSION)' \
 	  -o bin/pci-network-baseline .
+
+.PHONY: image
+image: build ## Write the operator's image to bin/image.tar, an OCI archive, without a container engine
+	@go run ./hack/image -name $(IMAGE) -label org.opencontainers.image.version=$(VERSION) -out bin/image.tar bin/pci-network-baseline
 
 ##@ Test
 
@@ -96,6 +102,15 @@ cluster: $(if $(filter $(ASSETS),$(KUBEBUILDER_ASSETS)),controlplane) cluster-pr
 cluster-down: cluster-program ## End the cluster and remove what it wrote, but for logs
 	bin/node/cluster down
 
+.PHONY: e2e
+e2e: $(if $(filter $(ASSETS),$(KUBEBUILDER_ASSETS)),controlplane) cluster-program image ## Run scenarios with real pods and packets, on a cluster of its own for each of E2E
+	@go run ./hack/image -name $(IMAGE)-next -out bin/node/next.tar bin/pci-network-baseline
+	go test -c -o bin/node/e2e ./test/e2e
+	for cni in $(E2E); do \
+	  bin/node/cluster up -cni $$cni -image bin/image.tar -image bin/node/next.tar -- \
+	    bin/node/e2e -test.v -test.timeout 20m -cni $$cni -image $(IMAGE)-next; \
+	done
+
 .PHONY: cluster-program
 cluster-program:
 	@[ "$$(uname -s)" = Linux ] || { echo "real nodes need Linux, and root on it" >&2; exit 3; }
@@ -122,7 +137,7 @@ lint: $(GOLANGCI_LINT) ## Run the linters
 	cd test/semantic && ../../$(GOLANGCI_LINT) run ./...
 
 .PHONY: verify
-verify: verify-generated verify-imports verify-budgets verify-gates ## Run every gate but the linters and tests
+verify: verify-generated verify-imports verify-budgets verify-image verify-gates ## Run every gate but the linters and tests
 
 .PHONY: verify-generated
 verify-generated: $(CONTROLLER_GEN) ## Regenerate: nothing may change, and nothing may be uncommitted
@@ -135,6 +150,10 @@ verify-imports: ## Keep Kubernetes clients out of the pure packages
 .PHONY: verify-budgets
 verify-budgets: $(BUDGETS) ## Check lengths, parameter counts and log messages
 	hack/verify-budgets.sh
+
+.PHONY: verify-image
+verify-image: ## Build the image twice, here and elsewhere: the digest must be one
+	hack/verify-image.sh
 
 .PHONY: verify-gates
 verify-gates: $(BUDGETS) $(CONTROLLER_GEN) $(GOLANGCI_LINT) ## Plant a fault for each gate and see it turn red

@@ -26,34 +26,43 @@ const (
 
 	nodekitImage = "nodekit.test/nodekit:v1"
 	corednsImage = "nodekit.test/coredns:v1"
+
+	corednsManifest = "hack/cluster/coredns/coredns.yaml"
 )
 
 // program is something that is built from a module.
 type program struct {
-	name, module, pkg string
-	cilium            bool // only for that CNI
-	image             string
-	args              []string // of the image
+	name   string
+	module string // folder of the go.mod
+	pkg    string
+	origin string // module whose version the program is to report; "" if it is ours
+	cilium bool   // only for that CNI
+	image  string
+	args   []string // of the image
 }
 
 const ciliumPath = "github.com/cilium/cilium"
 
 var programs = []program{
 	{name: "nodekit", module: ".", pkg: "./hack/cluster/nodekit", image: nodekitImage, args: []string{"pause"}},
-	{name: "kubelet", module: "hack/controlplane", pkg: "k8s.io/kubernetes/cmd/kubelet"},
-	{name: "kube-proxy", module: "hack/controlplane", pkg: "k8s.io/kubernetes/cmd/kube-proxy"},
-	{name: "cilium-agent", module: "hack/cluster/cilium", pkg: ciliumPath + "/daemon", cilium: true},
-	{name: "cilium-cni", module: "hack/cluster/cilium", pkg: ciliumPath + "/plugins/cilium-cni", cilium: true},
-	{name: "cilium-dbg", module: "hack/cluster/cilium", pkg: ciliumPath + "/cilium-dbg", cilium: true},
+	{name: "kubelet", module: "hack/controlplane", pkg: "k8s.io/kubernetes/cmd/kubelet", origin: "k8s.io/kubernetes"},
+	{name: "kube-proxy", module: "hack/controlplane", pkg: "k8s.io/kubernetes/cmd/kube-proxy", origin: "k8s.io/kubernetes"},
+	{name: "coredns", module: "hack/cluster/coredns", pkg: ".", origin: "github.com/coredns/coredns", image: corednsImage},
+	{name: "cilium-agent", module: "hack/cluster/cilium", pkg: ciliumPath + "/daemon", origin: ciliumPath, cilium: true},
+	{name: "cilium-cni", module: "hack/cluster/cilium", pkg: ciliumPath + "/plugins/cilium-cni", origin: ciliumPath, cilium: true},
+	{name: "cilium-dbg", module: "hack/cluster/cilium", pkg: ciliumPath + "/cilium-dbg", origin: ciliumPath, cilium: true},
 }
 
-// flags are one set for all, so that builds share the cache.
+// flags are the same for every program of a module, and for the control plane's, so that they share the build cache.
 func (p program) flags(version string) []string {
-	// Without a version a kubelet is v0.0.0.
-	return []string{
-		"build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags",
-		"-s -w -X k8s.io/component-base/version.gitVersion=" + version + " -X " + ciliumPath + "/pkg/version.ciliumVersion=" + strings.TrimPrefix(version, "v"),
+	ldflags := "-s -w"
+	switch p.origin {
+	case "k8s.io/kubernetes": // without a version a kubelet is v0.0.0
+		ldflags += " -X k8s.io/component-base/version.gitVersion=" + version
+	case ciliumPath:
+		ldflags += " -X " + ciliumPath + "/pkg/version.ciliumVersion=" + strings.TrimPrefix(version, "v")
 	}
+	return []string{"build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags", ldflags}
 }
 
 // builder makes what a cluster consists of, below buildDir, and only what is
@@ -80,6 +89,9 @@ func (b *builder) build(ctx context.Context) error {
 	if err := b.fetchPackages(ctx); err != nil {
 		return err
 	}
+	if err := b.linkAlternatives(); err != nil {
+		return err
+	}
 	for _, p := range programs {
 		if p.cilium && b.opts.cni != cniCilium {
 			continue
@@ -96,12 +108,8 @@ func (b *builder) build(ctx context.Context) error {
 
 func (b *builder) program(ctx context.Context, p program) error {
 	version := ""
-	if p.module != "." {
-		path := strings.SplitN(p.pkg, "/cmd/", 2)[0]
-		if p.cilium {
-			path = ciliumPath
-		}
-		out, err := b.goRun(ctx, p.module, "list", "-m", "-f", "{{.Version}}", path)
+	if p.origin != "" {
+		out, err := b.goRun(ctx, p.module, "list", "-m", "-f", "{{.Version}}", p.origin)
 		if err != nil {
 			return err
 		}
@@ -113,7 +121,7 @@ func (b *builder) program(ctx context.Context, p program) error {
 	if err != nil {
 		return err
 	}
-	if p.module != "." && stamped(target, want) {
+	if p.origin != "" && stamped(target, want) {
 		return nil
 	}
 	b.say("building %s %s", p.name, version)
@@ -164,14 +172,18 @@ func (b *builder) pack(p program, binary string) error {
 	return os.WriteFile(filepath.Join(b.dir, imagesDir, p.name+".tar"), archive.Bytes(), 0o600)
 }
 
-// copyCilium copies from the module what the agent compiles at run time, and the CRDs.
+// copyCilium copies from the module what the agent compiles at run time, and the
+// CRDs, and makes the image that stands for the agent's.
 func (b *builder) copyCilium(ctx context.Context) error {
 	target := filepath.Join(b.dir, ciliumDir)
-	out, err := b.goRun(ctx, "hack/cluster/cilium", "list", "-m", "-f", "{{.Dir}}", ciliumPath)
+	out, err := b.goRun(ctx, "hack/cluster/cilium", "list", "-m", "-f", "{{.Dir}} {{.Version}}", ciliumPath)
 	if err != nil {
 		return err
 	}
-	source := strings.TrimSpace(out)
+	source, version, _ := strings.Cut(strings.TrimSpace(out), " ")
+	if err := b.pack(program{name: "cilium", image: "nodekit.test/cilium/cilium:" + version, args: []string{"pause"}}, filepath.Join(b.dir, "nodekit")); err != nil {
+		return err
+	}
 	if done, err := os.ReadFile(filepath.Join(target, "source")); err == nil && string(done) == source { //nolint:gosec // G304: a file of ours
 		return nil
 	}

@@ -9,7 +9,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/yaml"
 )
+
+// ciliumManifest holds the agent's configuration first, as a ConfigMap.
+const ciliumManifest = "hack/cluster/cilium/cilium.yaml"
 
 const ciliumConfig = `{"cniVersion": "0.3.1", "name": "cilium", "plugins": [{"type": "cilium-cni", "log-file": "/run/cilium/cni.log"}]}
 `
@@ -27,18 +33,12 @@ func (n *node) startCilium(ctx context.Context) error {
 	if err := os.Symlink(n.binary(filepath.Join(ciliumDir, "bpf")), filepath.Join(lib, "bpf")); err != nil {
 		return err
 	}
-	agent, err := n.daemon("cilium-agent", n.binary("cilium-agent"),
-		"--k8s-kubeconfig-path="+n.kubeconfig(userCilium),
-		"--lib-dir="+lib, "--state-dir="+run, "--bpf-root=/sys/fs/bpf", "--cgroup-root="+cgroupRoot+"/unified", "--procfs=/proc",
-		"--cluster-name=default", "--cluster-id=0", "--identity-allocation-mode=crd", "--ipam=kubernetes",
-		"--enable-ipv4=true", "--enable-ipv6=false", "--enable-ipv4-masquerade=false",
-		// Kernels may lack what tunnels need.
-		"--datapath-mode=veth", "--devices=eth0", "--direct-routing-device=eth0",
-		"--routing-mode=native", "--ipv4-native-routing-cidr="+podRange, "--auto-direct-node-routes=true",
-		"--kube-proxy-replacement=true", "--enable-host-firewall=true", "--enable-bandwidth-manager=false",
-		"--enable-l7-proxy=false", "--enable-envoy-config=false", // there is no Envoy
-		"--enable-health-checking=false", "--enable-endpoint-health-checking=false", "--enable-hubble=false",
-		"--agent-health-port=9879", "--write-cni-conf-when-ready=")
+	args, err := ciliumArgs(ciliumManifest)
+	if err != nil {
+		return err
+	}
+	agent, err := n.daemon("cilium-agent", n.binary("cilium-agent"), append(args, "--k8s-kubeconfig-path="+n.kubeconfig(userCilium),
+		"--lib-dir="+lib, "--state-dir="+run, "--bpf-root=/sys/fs/bpf", "--cgroup-root="+cgroupRoot+"/unified", "--procfs=/proc")...)
 	if err != nil {
 		return err
 	}
@@ -46,6 +46,24 @@ func (n *node) startCilium(ctx context.Context) error {
 		return err
 	}
 	return n.writeNetworkConfig(ciliumConfig)
+}
+
+// ciliumArgs returns the data of the ConfigMap that comes first in a manifest as flags.
+func ciliumArgs(manifest string) ([]string, error) {
+	file, err := os.Open(manifest) //nolint:gosec // G304: a file of ours
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = file.Close() }()
+	var config corev1.ConfigMap
+	if err := yaml.NewYAMLOrJSONDecoder(file, 4096).Decode(&config); err != nil {
+		return nil, fmt.Errorf("reading %s: %w", manifest, err)
+	}
+	args := make([]string, 0, len(config.Data))
+	for key, value := range config.Data {
+		args = append(args, "--"+key+"="+value)
+	}
+	return args, nil
 }
 
 // healthy returns a check that a GET of url answers 200.

@@ -4,6 +4,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -84,12 +85,26 @@ func prepareMachine(args []string) error {
 	if err := unix.Mount("", "/", "", unix.MS_SHARED|unix.MS_REC, ""); err != nil { // the kubelet passes mounts on to pods
 		return err
 	}
+	if name == outside { // before others are plugged in
+		err := ip(context.Background(), "link add "+bridge+" type bridge", "addr add "+outsideIP+"/24 dev "+bridge,
+			"addr add "+serverIP+"/24 dev "+bridge, "link set "+bridge+" up")
+		if err != nil {
+			return err
+		}
+	}
 	tell(report{Up: true})
 	return nil
 }
 
-// hold ends the machine, unless it is detached, with the process that started it.
+// hold ends the machine when its leash is let go: the pipe is closed with nothing
+// written, or the process of the descriptor, which cannot be read, has ended.
 func hold(leash *os.File) {
+	poll := []unix.PollFd{{Fd: int32(leash.Fd()), Events: unix.POLLIN}} //nolint:gosec // G115: a small number
+	for {
+		if _, err := unix.Poll(poll, -1); !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
 	if n, _ := leash.Read(make([]byte, 1)); n == 0 {
 		os.Exit(exitFailed)
 	}

@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pcinetwork/pci-network-baseline/test/process"
 )
 
@@ -22,13 +24,13 @@ import (
 // and cgroup namespaces. When it ends, the kernel ends everything in it, and
 // with the last process its mounts and interfaces go.
 //
-// Until it is detached it ends by itself when the process that started it does,
-// however that ends.
+// The outside machine, until it is detached, ends by itself when the process
+// that started it does, however that ends. Nodes end with the outside machine.
 type machine struct {
 	process.Entry
 	Cgroups []string `json:"cgroups"` // as seen from outside of it
 
-	leash   *os.File      // closing it ends the machine
+	leash   *os.File      // of the outside machine: closing it ends it
 	reports *json.Decoder // what the machine says of its progress
 	log     string
 }
@@ -48,14 +50,14 @@ type report struct {
 	Ready bool   `json:"ready,omitempty"` // everything is
 }
 
-// launch starts a machine. dir is the cluster's directory, and stands on the
-// command line, by which down knows the process again.
-func launch(dir, name string, listener *os.File) (*machine, error) {
+// launch starts a machine, the outside one with a listener. dir is the cluster's
+// directory, and stands on the command line, by which down knows the process again.
+func launch(dir, name string, hub *machine, listener *os.File) (*machine, error) {
 	cgroups, err := makeCgroups(dir, name)
 	if err != nil {
 		return nil, err
 	}
-	held, leash, err := os.Pipe()
+	held, leash, err := newLeash(hub)
 	if err != nil {
 		return nil, err
 	}
@@ -98,6 +100,18 @@ func launch(dir, name string, listener *os.File) (*machine, error) {
 	return m, nil
 }
 
+// newLeash returns what a machine holds, and reads to the end when it is to end.
+func newLeash(hub *machine) (held, leash *os.File, err error) {
+	if hub == nil {
+		return os.Pipe()
+	}
+	fd, err := unix.PidfdOpen(hub.PID, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("looking for machine %s: %w", hub.Name, err)
+	}
+	return os.NewFile(uintptr(fd), "pidfd"), nil, nil
+}
+
 // follow passes on what the machine reports, until it reports what is awaited.
 func (m *machine) follow(ctx context.Context, say func(string, ...any), until func(report) bool) error {
 	result := make(chan error, 1)
@@ -130,7 +144,7 @@ func (m *machine) follow(ctx context.Context, say func(string, ...any), until fu
 	}
 }
 
-// detach lets the machine outlive this process.
+// detach lets the outside machine outlive this process, and with it the nodes.
 func (m *machine) detach() error {
 	_, err := m.leash.Write([]byte{1})
 	return errors.Join(err, m.leash.Close())

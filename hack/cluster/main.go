@@ -27,6 +27,8 @@ const (
 const help = `usage, from the root of the repository:
   bin/node/cluster build [-cni none|cilium]             build or download what a cluster is made of
   bin/node/cluster up    [-cni none|cilium] [-nodes N]  start one
+  bin/node/cluster up    [FLAG]... -- COMMAND [ARG]...  start one for a command, and end it with the command
+  bin/node/cluster join                                 add a node to it
   bin/node/cluster down                                 end it
   bin/node/cluster exec  MACHINE [--] COMMAND [ARG]...  run a command in n1, n2, ... or outside
 
@@ -78,6 +80,8 @@ func run(ctx context.Context, args []string) error {
 			return newBuilder(opts, os.Stdout).build(ctx)
 		}
 		return up(ctx, opts)
+	case "join":
+		return join(ctx, filepath.Join(root, runDir))
 	case "down":
 		return down(filepath.Join(root, runDir), os.Stdout)
 	case "exec":
@@ -92,10 +96,12 @@ func run(ctx context.Context, args []string) error {
 
 // options of a cluster.
 type options struct {
-	root  string // the repository
-	cni   string
-	nodes int
-	image string // archive of the operator's image, if it is to be on the nodes
+	root   string // the repository
+	cni    string
+	nodes  int
+	images []string // archives of images for the nodes, besides those that every cluster has
+
+	command []string // that the cluster is for; none if it is to stay
 }
 
 // The networks that a cluster can have.
@@ -109,12 +115,18 @@ func parse(command string, args []string) (options, error) {
 	flags := flag.NewFlagSet(command, flag.ContinueOnError)
 	flags.StringVar(&opts.cni, "cni", cniNone, cniNone+" or "+cniCilium)
 	flags.IntVar(&opts.nodes, "nodes", 1, fmt.Sprintf("1 to %d", maxNodes))
-	flags.StringVar(&opts.image, "image", "", "`archive` of an image for the nodes, such as bin/image.tar")
+	flags.Func("image", "`archive` of an image for the nodes, such as bin/image.tar; may be repeated", func(path string) error {
+		opts.images = append(opts.images, path)
+		return nil
+	})
 	if err := flags.Parse(args); err != nil {
 		return opts, errUsage
 	}
+	if command == "up" {
+		opts.command = flags.Args()
+	}
 	switch {
-	case flags.NArg() > 0:
+	case flags.NArg() > len(opts.command):
 		return opts, fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	case opts.cni != cniNone && opts.cni != cniCilium:
 		return opts, fmt.Errorf("unknown CNI %q: want %s or %s", opts.cni, cniNone, cniCilium)

@@ -29,13 +29,8 @@ const (
 	userProxy  = "system:kube-proxy"
 )
 
-// runOutside makes the bridge, starts the control plane, and carries
-// connections of the host to it.
+// runOutside starts the control plane, and carries connections of the host to it.
 func (s *supervisor) runOutside(ctx context.Context) error {
-	err := ip(ctx, "link add "+bridge+" type bridge", "addr add "+outsideIP+"/24 dev "+bridge, "addr add "+serverIP+"/24 dev "+bridge, "link set "+bridge+" up")
-	if err != nil {
-		return err
-	}
 	tell(report{Step: "starting etcd, kube-apiserver, kube-controller-manager and kube-scheduler"})
 	c, err := cluster.Start(ctx, cluster.Options{
 		Dir:               filepath.Join(s.dir, controlPlaneDir),

@@ -109,3 +109,20 @@ func (b *builder) unpack(ctx context.Context, packages []string) error {
 	}
 	return nil
 }
+
+// linkAlternatives makes the links that the package iptables makes when it is installed.
+func (b *builder) linkAlternatives() error {
+	const target = "xtables-nft-multi"
+	sbin := filepath.Join(b.dir, packagesDir, "usr", "sbin")
+	if _, err := os.Stat(filepath.Join(sbin, target)); err != nil {
+		return nil // not unpacked: not needed, or installed
+	}
+	for _, name := range []string{"iptables", "ip6tables"} {
+		for _, suffix := range []string{"", "-save", "-restore"} {
+			if err := os.Symlink(target, filepath.Join(sbin, name+suffix)); err != nil && !errors.Is(err, fs.ErrExist) {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -9,7 +9,10 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -29,7 +32,7 @@ func (l *launcher) say(format string, args ...any) {
 	fmt.Printf("%6.1f s  %s\n", time.Since(l.began).Seconds(), fmt.Sprintf(format, args...))
 }
 
-// up starts a cluster. If it fails, nothing of it runs on, and the logs stay.
+// up starts a cluster, to stay or for a command. If it fails, nothing of it runs on, and the logs stay.
 func up(ctx context.Context, opts options) error {
 	if err := preflight(ctx); err != nil {
 		return err
@@ -50,11 +53,50 @@ func up(ctx context.Context, opts options) error {
 		return err
 	}
 	l.began = time.Now()
-	if err := l.start(ctx); err != nil {
-		return errors.Join(err, l.state.end())
+	hub, err := l.start(ctx)
+	if err == nil && len(opts.command) == 0 {
+		err = hub.detach()
 	}
-	l.farewell()
-	return nil
+	if err == nil && len(opts.command) == 0 {
+		l.farewell()
+		return nil
+	}
+	if err == nil {
+		err = l.command(ctx)
+	}
+	return errors.Join(err, down(l.dir, os.Stdout))
+}
+
+// command runs the command that the cluster is for. It must be called on the
+// first thread: the command ends with the thread that started it.
+func (l *launcher) command(ctx context.Context) error {
+	cmd := exec.CommandContext(ctx, l.opts.command[0], l.opts.command[1:]...) //nolint:gosec // G204: running the given command is the purpose
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+filepath.Join(l.dir, kubeconfigFile))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && ctx.Err() == nil {
+		return &exitStatus{exit.ExitCode()}
+	}
+	return err
+}
+
+// join adds a node to a cluster that runs.
+func join(ctx context.Context, dir string) error {
+	s, err := readState(dir)
+	if err != nil {
+		return err
+	}
+	if len(s.Machines) > maxNodes || !s.Machines[0].Alive(dir) {
+		return fmt.Errorf("no node can join: %d machines are recorded, and at most %d nodes can be; see 'make cluster'", len(s.Machines), maxNodes)
+	}
+	l := &launcher{dir: dir, state: s, began: time.Now()}
+	n, err := l.addNode(ctx, nodeName(len(s.Machines)))
+	if err != nil {
+		return err
+	}
+	return n.follow(ctx, l.say, isReady)
 }
 
 // prepare removes what an earlier cluster left that did not end by down.
@@ -75,40 +117,32 @@ func (l *launcher) prepare() error {
 	return os.RemoveAll(filepath.Join(l.dir, "logs"))
 }
 
-func (l *launcher) start(ctx context.Context) error {
-	if err := l.linkImages(); err != nil {
-		return err
-	}
+// start starts all machines and returns the outside one, the first of them.
+func (l *launcher) start(ctx context.Context) (*machine, error) {
 	if err := l.state.write(); err != nil {
-		return err
+		return nil, err
+	}
+	if err := l.linkImages(); err != nil {
+		return nil, err
 	}
 	hub, err := l.launchOutside(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return hub.follow(ctx, l.say, func(r report) bool { return r.Ready }) })
+	group.Go(func() error { return hub.follow(ctx, l.say, isReady) })
 	for i := 1; i <= l.opts.nodes; i++ {
-		n, err := l.add(ctx, nodeName(i), nil)
+		n, err := l.addNode(ctx, nodeName(i))
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if err := plug(ctx, hub, n); err != nil {
-			return err
-		}
-		group.Go(func() error { return n.follow(ctx, l.say, func(r report) bool { return r.Ready }) })
+		group.Go(func() error { return n.follow(ctx, l.say, isReady) })
 	}
 	group.Go(func() error { return l.applyAddons(ctx) })
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	for _, m := range l.state.Machines {
-		if err := m.detach(); err != nil {
-			return err
-		}
-	}
-	return nil
+	return hub, group.Wait()
 }
+
+func isReady(r report) bool { return r.Ready }
 
 // linkImages collects the images that nodes import.
 func (l *launcher) linkImages() error {
@@ -116,8 +150,8 @@ func (l *launcher) linkImages() error {
 	if err != nil {
 		return err
 	}
-	if l.opts.image != "" {
-		built = append(built, filepath.Join(l.opts.root, l.opts.image))
+	for _, path := range l.opts.images {
+		built = append(built, filepath.Join(l.opts.root, path))
 	}
 	images := filepath.Join(l.dir, imagesDir)
 	if err := os.MkdirAll(images, 0o750); err != nil {
@@ -144,23 +178,37 @@ func (l *launcher) launchOutside(ctx context.Context) (*machine, error) {
 		return nil, err
 	}
 	defer func() { _ = file.Close() }()
-	return l.add(ctx, outside, file)
-}
-
-// add starts a machine, records it, and waits until it has its namespaces.
-func (l *launcher) add(ctx context.Context, name string, listener *os.File) (*machine, error) {
-	m, err := launch(l.dir, name, listener)
+	m, err := launch(l.dir, outside, nil, file)
 	if err != nil {
 		return nil, err
 	}
-	l.state.Machines = append(l.state.Machines, m)
-	if err := l.state.write(); err != nil {
-		return nil, err
-	}
-	return m, m.follow(ctx, l.say, func(r report) bool { return r.Up })
+	return m, l.add(ctx, m)
 }
 
-// applyAddons makes the objects without which a cluster is of no use.
+// addNode starts a machine that is to become a node, and connects it.
+func (l *launcher) addNode(ctx context.Context, name string) (*machine, error) {
+	hub := l.state.Machines[0]
+	m, err := launch(l.dir, name, hub, nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.add(ctx, m); err != nil {
+		return nil, err
+	}
+	return m, plug(ctx, hub, m)
+}
+
+// add records a machine, and waits until it has its namespaces.
+func (l *launcher) add(ctx context.Context, m *machine) error {
+	l.state.Machines = append(l.state.Machines, m)
+	if err := l.state.write(); err != nil {
+		return err
+	}
+	return m.follow(ctx, l.say, func(r report) bool { return r.Up })
+}
+
+// applyAddons makes the objects without which a cluster is of no use, and waits
+// until its DNS answers: the last thing to come.
 func (l *launcher) applyAddons(ctx context.Context) error {
 	err := wait(ctx, "the API server", startLimit, func(context.Context) error {
 		_, err := os.Stat(filepath.Join(l.dir, joinFile))
@@ -169,11 +217,15 @@ func (l *launcher) applyAddons(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	manifests := []string{filepath.Join(l.opts.root, corednsManifest)}
 	if l.opts.cni == cniCilium {
 		crds := filepath.Join(l.opts.root, buildDir, ciliumDir, "crds")
-		return l.kubectl(ctx, "apply", "--server-side", "-f", filepath.Join(crds, "v2"), "-f", filepath.Join(crds, "v2alpha1"))
+		manifests = append(manifests, filepath.Join(crds, "v2"), filepath.Join(crds, "v2alpha1"), filepath.Join(l.opts.root, ciliumManifest))
 	}
-	return nil
+	if err := l.kubectl(ctx, "apply", "--server-side", "--filename="+strings.Join(manifests, ",")); err != nil {
+		return err
+	}
+	return l.kubectl(ctx, "--namespace=kube-system", "rollout", "status", "deployment/coredns", "--timeout="+startLimit.String())
 }
 
 func (l *launcher) kubectl(ctx context.Context, args ...string) error {

@@ -25,38 +25,43 @@ const (
 // pause is how long a series of dials rests in between.
 const pause = 10 * time.Millisecond
 
-// dial prints the outcome of one try, or of a series: the number of tries,
-// then each change with the milliseconds since the start.
+// dial prints the outcome of one try, or follows a series: a line for each
+// change, for each second and for the end.
 func dial(args []string) error {
 	flags := flag.NewFlagSet("dial", flag.ExitOnError)
 	network := flags.String("net", "tcp", "tcp or udp")
 	timeout := flags.Duration("timeout", time.Second, "how long to wait for an answer")
-	length := flags.Duration("for", 0, "go on for so long")
+	length := flags.Duration("for", 0, "go on for so long, and then do nothing until told to stop")
 	_ = flags.Parse(args) // ExitOnError
 	if flags.NArg() != 1 {
 		return errors.New(usage)
 	}
-	began := time.Now()
-	last, changes := "", []string{}
-	counts := map[string]int{}
-	for {
-		now := try(*network, flags.Arg(0), *timeout)
-		counts[now]++
-		if now != last {
-			changes = append(changes, fmt.Sprintf("%d %s", time.Since(began).Milliseconds(), now))
-			last = now
-		}
-		if time.Since(began) >= *length {
-			break
-		}
-		time.Sleep(pause)
-	}
 	if *length == 0 {
-		fmt.Println(last)
+		fmt.Println(try(*network, flags.Arg(0), *timeout))
 		return nil
 	}
-	fmt.Printf("%d %s, %d %s, %d %s: %s\n", counts[open], open, counts[refused], refused, counts[blocked], blocked, strings.Join(changes, ", "))
+	go follow(*length, func() string { return try(*network, flags.Arg(0), *timeout) })
+	reap(0)
 	return nil
+}
+
+// follow prints lines of: milliseconds since the start, tries, tries that got through, outcome of the last one.
+func follow(length time.Duration, try func() string) {
+	began, said := time.Now(), time.Time{}
+	last, tries, through := "", 0, 0
+	for end := false; !end; time.Sleep(pause) {
+		now := try()
+		end = time.Since(began) >= length
+		tries++
+		if now != blocked {
+			through++
+		}
+		if now != last || end || time.Since(said) >= time.Second {
+			fmt.Println(time.Since(began).Milliseconds(), tries, through, now)
+			said = time.Now()
+		}
+		last = now
+	}
 }
 
 func try(network, address string, timeout time.Duration) string {

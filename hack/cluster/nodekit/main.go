@@ -21,7 +21,7 @@ import (
 const usage = `usage: nodekit pause
        nodekit serve [-ports 8080,9090] [-linger DURATION]
        nodekit dial  [-net tcp|udp] [-timeout 1s] [-for DURATION] HOST:PORT
-       nodekit resolve [-server IP:53] NAME
+       nodekit resolve [-server IP:53] [-net tcp|udp] NAME
 `
 
 func main() {
