@@ -233,6 +233,9 @@ func (r *ProbeReconciler) flip(s *probeScope, conditions map[probe.Canary]probe.
 			return retryRun, nil
 		}
 	}
+	if left := r.run.since.Add(probe.Settled).Sub(s.now); left > 0 {
+		return left, nil
+	}
 	if left := r.due.Sub(s.now); left > 0 && !r.hurry(s) {
 		return left, nil
 	}

@@ -17,11 +17,15 @@ const (
 	// watchPace is how often places are tried in an agent's first moments: the start window is known to as many milliseconds.
 	watchPace = 10 * time.Millisecond
 	// watchLimit is how long they are tried.
-	watchLimit = 5 * time.Second
+	watchLimit = 3 * time.Second
 	// holdTimeout is how long a connection that is held may take to answer. It is generous: one that was taken for cut cannot be made
 	// again.
 	holdTimeout = 3 * time.Second
 )
+
+// Settled is how long after its start a canary has seen all that it can before what is open changes: a second to make the connections
+// that it holds, and what it watches.
+const Settled = watchLimit + time.Second
 
 // never says that nothing was answered.
 const never = -1
