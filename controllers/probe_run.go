@@ -45,7 +45,8 @@ const (
 	startingSources              // sources were made, too
 	standing                     // all are idle, until the round is due
 	flipping                     // what was open is denied now, and is given time to be
-	asked                        // all dial
+	asked                        // sources dial
+	concluding                   // targets do: they end then, so that nobody may need them any more
 )
 
 // run is a set of canaries and what becomes of it.
@@ -79,6 +80,11 @@ func (r *ProbeReconciler) step(ctx context.Context, s *probeScope) (time.Duratio
 		return r.flip(s, conditions)
 	case flipping:
 		return r.ask(ctx, s)
+	case asked:
+		if left := r.unreported(s, conditions, probe.Source); left > 0 {
+			return left, nil
+		}
+		return r.askRole(ctx, s, probe.Target, concluding)
 	default:
 		return r.collect(ctx, s, conditions)
 	}
@@ -244,7 +250,7 @@ func (r *ProbeReconciler) flip(s *probeScope, conditions map[probe.Canary]probe.
 	return time.Millisecond, nil
 }
 
-// ask writes the flipped policies, and asks the canaries to dial when they have been in place long enough.
+// ask writes the flipped policies, and asks the sources to dial when they have been in place long enough.
 func (r *ProbeReconciler) ask(ctx context.Context, s *probeScope) (time.Duration, error) {
 	changed, err := r.writePolicies(ctx, s)
 	if changed {
@@ -259,7 +265,12 @@ func (r *ProbeReconciler) ask(ctx context.Context, s *probeScope) (time.Duration
 	if r.run.terms = r.terms(s); r.run.terms == "" {
 		return r.void(s), nil
 	}
-	for _, c := range r.run.Canaries("") {
+	return r.askRole(ctx, s, probe.Source, asked)
+}
+
+// askRole asks the canaries of a role to dial.
+func (r *ProbeReconciler) askRole(ctx context.Context, s *probeScope, role probe.Role, next stage) (time.Duration, error) {
+	for _, c := range r.run.Canaries(role) {
 		pod := s.pods[r.run.Name(c)]
 		if _, failed := r.run.failed[c]; failed || pod == nil || pod.Annotations[probe.AnnotationAsk] != "" {
 			continue
@@ -268,8 +279,18 @@ func (r *ProbeReconciler) ask(ctx context.Context, s *probeScope) (time.Duration
 			return 0, r.refused(s, err)
 		}
 	}
-	r.run.enter(asked, s.now)
+	r.run.enter(next, s.now)
 	return reportLimit, nil
+}
+
+// unreported says how long to wait yet for the reports of a role.
+func (r *ProbeReconciler) unreported(s *probeScope, conditions map[probe.Canary]probe.Condition, role probe.Role) time.Duration {
+	for c, is := range conditions {
+		if c.Role == role && is.Phase == probe.Running {
+			return r.run.since.Add(reportLimit).Sub(s.now)
+		}
+	}
+	return 0
 }
 
 // void ends a round that means nothing, because something that it goes by has changed.
@@ -281,15 +302,15 @@ func (r *ProbeReconciler) void(s *probeScope) time.Duration {
 
 // collect judges when all canaries have reported, or it takes too long.
 func (r *ProbeReconciler) collect(ctx context.Context, s *probeScope, conditions map[probe.Canary]probe.Condition) (time.Duration, error) {
+	if left := r.unreported(s, conditions, probe.Target); left > 0 {
+		return left, nil
+	}
 	reports := map[probe.Canary]probe.Report{}
 	failed := maps.Clone(r.run.failed)
 	for c, is := range conditions {
-		left := r.run.since.Add(reportLimit).Sub(s.now)
 		switch {
 		case is.Phase == probe.Reported:
 			reports[c] = is.Report
-		case is.Phase == probe.Running && left > 0:
-			return left, nil
 		case is.Phase == probe.Lost:
 			failed[c] = is.Problem
 		default:
