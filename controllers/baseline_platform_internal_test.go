@@ -17,6 +17,7 @@ import (
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/internal/checks"
 	"github.com/pcinetwork/pci-network-baseline/internal/checks/engines"
+	"github.com/pcinetwork/pci-network-baseline/internal/probe"
 	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
 )
 
@@ -72,6 +73,15 @@ func TestReadyFollowsThePolicyEngine(t *testing.T) {
 		"namespaces that fail come first": {
 			engine: finding(engines.Disables, "NoPolicyEngine", ""), change: pending,
 			want: map[string]string{"Ready": "False/Forbidden", "PolicyEngineSupported": "False/NoPolicyEngine", "Stalled": "True/Forbidden"},
+		},
+		"denied packets get through, and namespaces wait": {
+			engine: engines.Assessment{Observed: true},
+			change: func(s *baselineScope) {
+				s.proof = probe.Summary{Status: metav1.ConditionFalse, Reason: "DeniedTrafficPasses", Message: "Look."}
+				s.tally.States[pcinetv1alpha1.CoveragePending] = 1
+				s.tally.Offenders = []Offender{{Namespace: "n", Record: Record{State: pcinetv1alpha1.CoveragePending, Worst: checks.Finding{Reason: "DNSNotFound"}}}}
+			},
+			want: map[string]string{"Ready": "False/DeniedTrafficPasses", "EnforcementProven": "False/DeniedTrafficPasses", "Stalled": "", "Compliant": "False/RequirementsNotMet"},
 		},
 		"Audit stays Audit": {
 			engine: finding(engines.Disables, "NoPolicyEngine", ""), change: func(s *baselineScope) { s.baseline.Spec.Enforcement = pcinetv1alpha1.EnforcementAudit },

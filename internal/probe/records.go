@@ -58,7 +58,6 @@ func (r Records) Note(results []Result, now time.Time) {
 			delete(record.Disproven, aspect.Direction)
 		case Disproven:
 			record.Disproven[aspect.Direction] = result.Text
-			delete(record.Proven, aspect.Direction)
 		default:
 			record.Problem = Problem{pcinetv1alpha1.ReasonControlFailed, result.Text + "."}
 		}
