@@ -308,12 +308,12 @@ func (r *ProbeReconciler) collect(ctx context.Context, s *probeScope, conditions
 	reports := map[probe.Canary]probe.Report{}
 	failed := maps.Clone(r.run.failed)
 	for c, is := range conditions {
-		switch {
-		case is.Phase == probe.Reported:
+		switch is.Phase {
+		case probe.Reported:
 			reports[c] = is.Report
-		case is.Phase == probe.Lost:
+		case probe.Lost:
 			failed[c] = is.Problem
-		default:
+		case probe.Starting, probe.Running:
 			failed[c] = probe.Problem{Reason: pcinetv1alpha1.ReasonCanaryLost, Message: fmt.Sprintf("The canary on node %s does not report. Look at its kubelet.", c.Node)}
 		}
 	}

@@ -100,9 +100,11 @@ func TestTheStatusDoesNotGrow(t *testing.T) {
 					guard := pcinetv1alpha1.Guard{Resource: strings.Repeat("g", 128), State: pcinetv1alpha1.PolicyCollision, Message: status.Clip(strings.Repeat(letter, 2000), maxGuardMessage)}
 					checkSize(t, &baselineScope{
 						baseline: b, cluster: cluster, engine: talkative(letter), backend: backend, guard: guard, tally: tally, now: today,
-						proof: probe.Summary{Status: metav1.ConditionFalse, Reason: strings.Repeat("R", 64), Message: strings.Repeat(letter, 2000),
+						proof: probe.Summary{
+							Status: metav1.ConditionFalse, Reason: strings.Repeat("R", 64), Message: strings.Repeat(letter, 2000),
 							Proven: math.MaxInt32, Disproven: math.MaxInt32, Required: math.MaxInt32, Oldest: today,
-							Window: new(time.Duration(math.MaxInt32) * time.Millisecond), Cut: 1, Kept: 1},
+							Window: new(time.Duration(math.MaxInt32) * time.Millisecond), Cut: 1, Kept: 1,
+						},
 						lastRound: today,
 						admission: admissionStatus(plan.BreakGlass{InForce: broken, Until: today, Reason: strings.Repeat(letter, 2000)}, errors.New(strings.Repeat(letter, 2000))),
 					})

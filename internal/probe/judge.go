@@ -88,6 +88,7 @@ func (c Cell) String() string {
 		return text + ", on the same node"
 	case AcrossNodes:
 		return text + ", across nodes"
+	case APIServer:
 	}
 	return text + ", to the API server"
 }
@@ -103,6 +104,7 @@ func (o Outcome) String() string {
 		return "no answer"
 	case Wrong:
 		return "somebody else answered"
+	case Unstable:
 	}
 	return "it kept changing"
 }

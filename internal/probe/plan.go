@@ -301,8 +301,10 @@ func (s *Sample) apiServerChecks(node string, state State) []Check {
 		}
 		d := Dial{Protocol: policy.TCP, Address: e}
 		out = append(out, Check{
-			Cell{node, policy.Egress, familyOf(e.Addr()), policy.TCP, APIServer}, e.String(),
-			Shot{Canary{node, allowed}, d}, Shot{Canary{node, allowed.other()}, d},
+			Cell{node, policy.Egress, familyOf(e.Addr()), policy.TCP, APIServer},
+			e.String(),
+			Shot{Canary{node, allowed}, d},
+			Shot{Canary{node, allowed.other()}, d},
 		})
 	}
 	return out

@@ -157,7 +157,10 @@ func (n *network) advance(pod *corev1.Pod, on *node, all []corev1.Pod) {
 	case on.evicts:
 		pod.Status.Phase, pod.Status.Reason, pod.Status.Message = corev1.PodFailed, "Evicted", "The node was low on resource: memory."
 	case pod.Annotations[probe.AnnotationAsk] != "":
-		report, _ := json.Marshal(n.report(pod, on, all)) // it cannot fail
+		report, err := json.Marshal(n.report(pod, on, all))
+		if err != nil {
+			report = []byte(err.Error())
+		}
 		pod.Status.Phase = corev1.PodSucceeded
 		state(corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{Message: string(report)}})
 	}

@@ -76,7 +76,7 @@ func on(name string, change func(*node)) {
 }
 
 // declare creates a baseline that denies everything, and checks when the test ends that nothing is left of the canaries once it is gone.
-func declare(t *testing.T) *pcinetv1alpha1.PCINetworkBaseline {
+func declare(t *testing.T) {
 	t.Helper()
 	b := &pcinetv1alpha1.PCINetworkBaseline{ObjectMeta: metav1.ObjectMeta{Name: baselineName}}
 	b.Spec.Allow.DNS = pcinetv1alpha1.DNSAllowanceNone
@@ -84,7 +84,6 @@ func declare(t *testing.T) *pcinetv1alpha1.PCINetworkBaseline {
 	b.Spec.DeletionPolicy = pcinetv1alpha1.DeletionPolicyDelete
 	t.Cleanup(func() { checkClean(t) })
 	create(t, b)
-	return b
 }
 
 // checkClean waits until neither canaries nor policies are left, nor the baseline, whose finalizer needs an operator.
@@ -238,11 +237,12 @@ func TestWhatKeepsCanariesFromProvingIsUnknown(t *testing.T) {
 		leavesNothingThen bool // nothing of the canaries is there meanwhile
 	}{
 		"no node": {
-			breakIt: func(t *testing.T) { deleteNode(t, "n1") }, reason: "NoNodes",
+			breakIt: func(t *testing.T) { t.Helper(); deleteNode(t, "n1") }, reason: "NoNodes",
 			words: []string{"no node on which a canary could run"}, leavesNothingThen: true,
 		},
 		"no free node": {
 			breakIt: func(t *testing.T) {
+				t.Helper()
 				on("n1", func(n *node) { n.room = 0 })
 				awaitNode(t, "n1", "it is full", func(n *corev1.Node) bool { return n.Status.Allocatable.Pods().IsZero() })
 			},
@@ -266,6 +266,7 @@ func TestWhatKeepsCanariesFromProvingIsUnknown(t *testing.T) {
 		},
 		"the node is down": {
 			breakIt: func(t *testing.T) {
+				t.Helper()
 				on("n1", func(n *node) { n.down = true })
 				awaitNode(t, "n1", "it is not Ready", func(n *corev1.Node) bool { return n.Status.Conditions[0].Status == corev1.ConditionFalse })
 			},
@@ -274,21 +275,26 @@ func TestWhatKeepsCanariesFromProvingIsUnknown(t *testing.T) {
 		},
 		"a quota leaves no room": {
 			breakIt: func(t *testing.T) {
+				t.Helper()
 				create(t, &corev1.ResourceQuota{
 					ObjectMeta: metav1.ObjectMeta{Namespace: probe.Namespace, Name: "none"},
 					Spec:       corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{corev1.ResourcePods: resource.MustParse("0")}},
 				})
 			},
-			repair: func(t *testing.T) { remove(t, &corev1.ResourceQuota{}, "none") },
+			repair: func(t *testing.T) { t.Helper(); remove(t, &corev1.ResourceQuota{}, "none") },
 			reason: "QuotaExceeded", words: []string{"exceeded quota: none"}, leavesNothingThen: true,
 		},
 		"admission refuses": {
 			breakIt: refuseCanaries,
-			repair:  func(t *testing.T) { remove(t, &admissionregistrationv1.ValidatingAdmissionPolicyBinding{}, "frozen") },
-			reason:  "AdmissionRefused", words: []string{"no pods here"}, leavesNothingThen: true,
+			repair: func(t *testing.T) {
+				t.Helper()
+				remove(t, &admissionregistrationv1.ValidatingAdmissionPolicyBinding{}, "frozen")
+			},
+			reason: "AdmissionRefused", words: []string{"no pods here"}, leavesNothingThen: true,
 		},
 		"the namespace is deleted": {
 			breakIt: func(t *testing.T) {
+				t.Helper()
 				ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: probe.Namespace}}
 				if err := env.client.Delete(t.Context(), ns); err != nil {
 					t.Fatal(err)
@@ -304,18 +310,21 @@ func TestWhatKeepsCanariesFromProvingIsUnknown(t *testing.T) {
 		},
 		"somebody's policy opens them": {
 			breakIt: func(t *testing.T) {
+				t.Helper()
 				create(t, &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: probe.Namespace, Name: "open"}, Spec: networkingv1.NetworkPolicySpec{Ingress: []networkingv1.NetworkPolicyIngressRule{{}}}})
 			},
-			repair: func(t *testing.T) { remove(t, &networkingv1.NetworkPolicy{}, "open") },
+			repair: func(t *testing.T) { t.Helper(); remove(t, &networkingv1.NetworkPolicy{}, "open") },
 			reason: "CanaryOpened", words: []string{"networkpolicies.networking.k8s.io open"},
 		},
 		"the baseline leaves them out": {
 			breakIt: func(t *testing.T) {
+				t.Helper()
 				change(t, func(b *pcinetv1alpha1.PCINetworkBaseline) {
 					b.Spec.Namespaces.Exclude = []pcinetv1alpha1.NamespaceName{probe.Namespace}
 				})
 			},
 			repair: func(t *testing.T) {
+				t.Helper()
 				change(t, func(b *pcinetv1alpha1.PCINetworkBaseline) { b.Spec.Namespaces.Exclude = nil })
 			},
 			reason: "CanaryNotCovered", words: []string{"not in the scope of baseline pci"}, leavesNothingThen: true,
