@@ -17,6 +17,9 @@ NODES    ?= 1
 PAIRS    ?= 1000000
 SEED     ?= 1
 
+# Packages that have fault plans.
+FAULTS := faults outages lifecycle
+
 # Packages that take values and return values. verify-imports keeps clients out of them.
 PURE := internal/policy internal/snapshot internal/plan internal/checks internal/render
 
@@ -48,11 +51,12 @@ generate: $(CONTROLLER_GEN) ## Write the deepcopy functions
 	$(CONTROLLER_GEN) object:headerFile=hack/boilerplate.go.txt paths=./api/... paths=./internal/render/cilium
 
 .PHONY: manifests
-manifests: $(CONTROLLER_GEN) ## Write the CRDs and the manager's role from the markers
+manifests: $(CONTROLLER_GEN) ## Write the CRDs and the role from the markers, and the static admission manifests
 	$(CONTROLLER_GEN) crd paths=./api/... output:crd:dir=config/crd
 	@# There is no marker for the values of a map. A null that is not nullable is dropped before any rule could refuse it.
 	sed -i 's/^\( *\)additionalProperties:$$/&\n\1  nullable: true/' config/crd/pcinetwork.dev_*.yaml
 	$(CONTROLLER_GEN) rbac:roleName=manager paths=./controllers/... output:rbac:dir=config/rbac
+	go run ./hack/admission
 
 .PHONY: docs
 docs: ## Write the tables of docs/spec.md from the CRDs and the code
@@ -85,6 +89,10 @@ test-short: ## Run the tests of the pure packages
 .PHONY: test-semantic
 test-semantic: ## Ask the engines for PAIRS (spec, packet) pairs, from SEED on
 	cd test/semantic && go test -count=1 -timeout 60m -run TestBackendsMeanWhatTheSpecSays -v . -args -pairs $(PAIRS) -seed $(SEED)
+
+.PHONY: test-faults
+test-faults: $(if $(filter $(ASSETS),$(KUBEBUILDER_ASSETS)),controlplane) ## Run every fault plan, of which test runs a sample
+	PCINB_FAULTS=full go test -count=1 -p 1 -timeout 3h -v $(FAULTS:%=./test/%/...) | grep -vE '^ *(===|--- PASS)'
 
 .PHONY: demo
 demo: controlplane build ## Start a cluster with the operator in it; DEMO=once runs the story and ends

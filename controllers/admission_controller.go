@@ -13,8 +13,11 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/sets"
+	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
@@ -43,6 +46,7 @@ type AdmissionReconciler struct {
 	// Reader waits until the cache has seen our own writes; Live asks the API server, before a binding of a baseline that is gone
 	// is removed.
 	Reader, Live client.Reader
+	Cache        cache.Informers
 	Applier      *apply.Applier
 	Platform     *Platform
 	Store        *Store
@@ -51,7 +55,9 @@ type AdmissionReconciler struct {
 	Operator string
 
 	compiled compiledBaselines
-	results  sync.Map // a pcinetv1alpha1.AdmissionStatus for each baseline, by name
+	results  sync.Map         // a pcinetv1alpha1.AdmissionStatus for each baseline, by name
+	queue    queue            // set at the start
+	watched  sets.Set[string] // resources whose events lead to the queue
 }
 
 // The API server wants whoever writes a policy or binding with a parameter to be able to get that parameter
@@ -74,18 +80,68 @@ func (r *AdmissionReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ct
 	if err := r.Reader.List(ctx, &baselines); err != nil {
 		return ctrl.Result{}, fmt.Errorf("listing baselines: %w", err)
 	}
+	if err := r.watch(ctx); err != nil {
+		for i := range baselines.Items {
+			b := &baselines.Items[i]
+			r.tell(b, admissionStatus(plan.ParseBreakGlass(b, r.Clock.Now()), err))
+		}
+		return ctrl.Result{RequeueAfter: retryNotWhole}, nil
+	}
+	return r.keepAll(ctx, baselines.Items, cluster)
+}
+
+// watch makes the policies and bindings readable, and has their events lead to a reconcile. A controller's own watch would end
+// the whole operator after two minutes without the right to list them.
+func (r *AdmissionReconciler) watch(ctx context.Context) error {
+	for _, kind := range []struct { // in order, so that a message stays what it is
+		resource string
+		object   client.Object
+		list     client.ObjectList
+	}{
+		{"validatingadmissionpolicies", &admissionregistrationv1.ValidatingAdmissionPolicy{}, &admissionregistrationv1.ValidatingAdmissionPolicyList{}},
+		{"validatingadmissionpolicybindings", &admissionregistrationv1.ValidatingAdmissionPolicyBinding{}, &admissionregistrationv1.ValidatingAdmissionPolicyBindingList{}},
+	} {
+		informer, err := r.informer(ctx, kind.object)
+		if err != nil {
+			if why := r.Live.List(ctx, kind.list, client.Limit(1)); why != nil { // the cache keeps it to itself
+				err = why
+			}
+			return &unkept{kind.resource + " cannot be read", err}
+		}
+		if r.watched.Has(kind.resource) {
+			continue
+		}
+		again := func(any) { r.queue.Add(ctrl.Request{}) }
+		_, err = informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{AddFunc: again, UpdateFunc: func(_, now any) { again(now) }, DeleteFunc: again})
+		if err != nil {
+			return err
+		}
+		r.watched.Insert(kind.resource)
+	}
+	return nil
+}
+
+// informer returns what reads a kind, once its first list is there.
+func (r *AdmissionReconciler) informer(ctx context.Context, object client.Object) (cache.Informer, error) {
+	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
+	defer cancel()
+	return r.Cache.GetInformer(ctx, object)
+}
+
+// keepAll makes the objects of all baselines right, and removes those that no baseline asks for.
+func (r *AdmissionReconciler) keepAll(ctx context.Context, baselines []pcinetv1alpha1.PCINetworkBaseline, cluster snapshot.Cluster) (ctrl.Result, error) {
 	shared := r.keepPolicies(ctx, cluster)
 	errs := []error{shared}
 	wanted := map[string]bool{admission.OwnLimits: true}
 	var result ctrl.Result
-	for i := range baselines.Items {
-		b := &baselines.Items[i]
+	for i := range baselines {
+		b := &baselines[i]
 		after, err := r.keep(ctx, b, cluster, wanted, shared)
 		result.RequeueAfter = sooner(result.RequeueAfter, after)
 		errs = append(errs, err)
 	}
 	errs = append(errs, r.prune(ctx, wanted))
-	err = errors.Join(errs...)
+	err := errors.Join(errs...)
 	switch {
 	case stale(err):
 		return ctrl.Result{RequeueAfter: retryStale}, nil
@@ -179,18 +235,18 @@ func (r *AdmissionReconciler) write(ctx context.Context, intended, live client.O
 	}
 	_, err = r.Applier.Write(ctx, intended, live)
 	if err != nil {
-		return &unwritten{intended.GetName(), err}
+		return &unkept{intended.GetName() + " cannot be written", err}
 	}
 	return nil
 }
 
-// unwritten is an admission object that could not be written.
-type unwritten struct {
-	name string
+// unkept says what cannot be read or written, and wraps the reason.
+type unkept struct {
+	what string
 	error
 }
 
-func (e *unwritten) Unwrap() error { return e.error }
+func (e *unkept) Unwrap() error { return e.error }
 
 // prune deletes the bindings of ours that nobody wants any more.
 func (r *AdmissionReconciler) prune(ctx context.Context, wanted map[string]bool) error {
@@ -248,11 +304,11 @@ func admissionStatus(glass plan.BreakGlass, err error) pcinetv1alpha1.AdmissionS
 	}
 	if err != nil {
 		out.State = pcinetv1alpha1.PolicyMissing
-		name := "An admission object"
-		if u := (*unwritten)(nil); errors.As(err, &u) {
-			name = u.name
+		what := "Objects of admission cannot be kept"
+		if u := (*unkept)(nil); errors.As(err, &u) {
+			what = u.what
 		}
-		out.Message = fmt.Sprintf("%s cannot be written: %s", name, cause(err))
+		out.Message = what + ": " + cause(err)
 	}
 	out.Message = status.Clip(out.Message, maxAdmissionMessage)
 	return out
@@ -279,16 +335,15 @@ func (r *AdmissionReconciler) Of(baseline string) (now pcinetv1alpha1.AdmissionS
 	return now, known
 }
 
-// SetupWithManager watches baselines, the platform, and the objects themselves. All events have one key.
+// SetupWithManager watches baselines and the platform; watch does the objects themselves. All events have one key.
 func (r *AdmissionReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	one := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []ctrl.Request { return []ctrl.Request{{}} })
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("admission").
 		WithOptions(controller.Options{ReconciliationTimeout: reconcileTimeout}).
 		Watches(&pcinetv1alpha1.PCINetworkBaseline{}, one).
-		Watches(&admissionregistrationv1.ValidatingAdmissionPolicy{}, one).
-		Watches(&admissionregistrationv1.ValidatingAdmissionPolicyBinding{}, one).
 		WatchesRawSource(source.Func(func(ctx context.Context, q queue) error {
+			r.queue, r.watched = q, sets.New[string]()
 			q.Add(ctrl.Request{}) // without any baseline our own limits hold
 			changed := r.Platform.plans.subscribe()
 			go func() {

@@ -107,10 +107,10 @@ type lastBackend struct {
 	backend engines.Backend
 }
 
-// NewBackends returns the backends of this version, of which the core one alone is readable.
-func NewBackends(c cache.Cache, platform *Platform, elected <-chan struct{}) (*Backends, error) {
-	b := &Backends{
-		cache: c, platform: platform, leads: elected, last: map[string]lastBackend{},
+// newBackends returns the policy APIs of this version, of which the core one alone is readable.
+func newBackends() *Backends {
+	return &Backends{
+		last: map[string]lastBackend{},
 		policies: []*policyAPI{
 			{kind: kind{readable: true}, Backend: core.Backend{}},
 			{Backend: calico.Backend{}},
@@ -124,6 +124,12 @@ func NewBackends(c cache.Cache, platform *Platform, elected <-chan struct{}) (*B
 				"from nodes and from pods on their node's network, and holds only where the policy engine implements this API."},
 		},
 	}
+}
+
+// NewBackends returns the backends of this version.
+func NewBackends(c cache.Cache, platform *Platform, elected <-chan struct{}) (*Backends, error) {
+	b := newBackends()
+	b.cache, b.platform, b.leads = c, platform, elected
 	scheme, err := newScheme()
 	if err != nil {
 		return nil, err

@@ -47,7 +47,7 @@ const retryStale = 20 * time.Millisecond
 // idempotent and does not wait for a lease. Only removals wait for election.
 type NamespaceReconciler struct {
 	// Reader waits until the cache has seen our own writes; Cache does not, and is for what others write. Live asks the API
-	// server, before anything is removed.
+	// server, before anything is removed and when the cache must be behind.
 	Reader, Cache, Live client.Reader
 	// Applier writes what Reader reads. Natives writes policies of other APIs, whose caches come and go and are not waited for.
 	Applier, Natives *apply.Applier
@@ -67,6 +67,8 @@ type NamespaceReconciler struct {
 	sorted   sync.Once // triage
 	// authored holds, by name, the author of each policy that was written and is in no coverage yet.
 	authored sync.Map
+	// failing holds, by namespace and baseline, since when writes have failed for want of an answer.
+	failing sync.Map
 }
 
 // author says which baseline wrote a policy, and what it became: its UID and resourceVersion.
@@ -111,17 +113,19 @@ func (r *NamespaceReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 	return result, err
 }
 
-// forget drops what is remembered of a namespace that is gone. Cost: what was written and is in no coverage yet, which is
-// little at any time.
+// forget drops what is remembered of a namespace that is gone. Cost: what was written and is in no coverage yet, or could not
+// be written, which is little at any time.
 func (r *NamespaceReconciler) forget(namespace string) {
 	r.Store.ForgetNamespace(namespace)
 	r.fights.forget(namespace)
-	r.authored.Range(func(key, _ any) bool {
-		if name, ok := key.(types.NamespacedName); ok && name.Namespace == namespace {
-			r.authored.Delete(key)
-		}
-		return true
-	})
+	for _, memory := range []*sync.Map{&r.authored, &r.failing} {
+		memory.Range(func(key, _ any) bool {
+			if name, ok := key.(types.NamespacedName); ok && name.Namespace == namespace {
+				memory.Delete(key)
+			}
+			return true
+		})
+	}
 }
 
 func (r *NamespaceReconciler) coverAll(ctx context.Context, ns *corev1.Namespace) (ctrl.Result, error) {
@@ -153,11 +157,12 @@ func (r *NamespaceReconciler) load(ctx context.Context, ns *corev1.Namespace) ([
 	if err != nil {
 		return nil, err
 	}
-	observed, err := facts.Namespace(ctx, r.Cache, ns)
+	reader := contemporary{r.Cache, r.Live, ns}
+	observed, err := facts.Namespace(ctx, reader, ns)
 	if err != nil {
 		return nil, err
 	}
-	policies, err := r.Backends.list(ctx, r.Cache, ns.Name)
+	policies, err := r.Backends.list(ctx, reader, ns.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -198,6 +203,7 @@ func (r *NamespaceReconciler) cover(ctx context.Context, s *scope) (time.Duratio
 	if s.transient != nil {
 		return 0, s.transient
 	}
+	r.failing.Delete(s.key())
 	return s.requeueAfter, nil
 }
 

@@ -155,7 +155,7 @@ func (s *scope) coverage() pcinetv1alpha1.NamespaceCoverageStatus {
 func clipMessage(s string) string { return status.Clip(s, 400) }
 
 func (s *scope) conditions() []metav1.Condition {
-	c := status.Conditions{Now: metav1.NewTime(s.now)}
+	c := status.Conditions{Now: metav1.NewTime(s.now.Truncate(time.Second))} // as it is stored
 	if s.previous != nil {
 		c.Previous = s.previous.Status.Conditions
 	}

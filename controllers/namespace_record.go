@@ -7,9 +7,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -17,8 +23,12 @@ import (
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/internal/apply"
 	"github.com/pcinetwork/pci-network-baseline/internal/checks"
+	"github.com/pcinetwork/pci-network-baseline/internal/policy"
 	"github.com/pcinetwork/pci-network-baseline/internal/render"
 )
+
+// coverages is how errors name the kind.
+var coverages = schema.GroupResource{Group: pcinetv1alpha1.GroupVersion.Group, Resource: "namespacecoverages"}
 
 // The types of events.
 const (
@@ -26,11 +36,28 @@ const (
 	eventWarning = corev1.EventTypeWarning
 )
 
+// tellAfter is how long writes may fail for want of an answer before that is told. An API server that answers every second
+// request would otherwise get two more for each that failed: that it failed, and that it no longer does.
+const tellAfter = 2 * time.Second
+
+// passing says whether writes fail for want of an answer, and have not for long.
+func (r *NamespaceReconciler) passing(s *scope) bool {
+	if s.transient == nil {
+		return false
+	}
+	since, _ := r.failing.LoadOrStore(s.key(), s.now)
+	at, ok := since.(time.Time)
+	return ok && s.now.Sub(at) < tellAfter
+}
+
 // record writes the coverage when it changed, then tells the store, the metrics and, of a new state, an event. After a
 // stale view there is nothing to record: the next look follows at once.
 func (r *NamespaceReconciler) record(ctx context.Context, s *scope) error {
 	if errors.Is(s.transient, errStale) {
 		s.transient, s.requeueAfter = nil, retryStale
+		return nil
+	}
+	if r.passing(s) {
 		return nil
 	}
 	state := s.state()
@@ -52,6 +79,9 @@ func (r *NamespaceReconciler) record(ctx context.Context, s *scope) error {
 	operation, err := r.writeCoverage(ctx, s, intended)
 	if err != nil {
 		s.fail(err)
+		if r.passing(s) {
+			return nil
+		}
 		state = pcinetv1alpha1.CoverageFailing
 	}
 	for _, p := range intended.Status.Policies {
@@ -68,17 +98,55 @@ func (r *NamespaceReconciler) record(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// writeCoverage writes the coverage if it differs from the live one.
+// writeCoverage writes the coverage if it differs from the live one. What admission makes of it is no coverage: the gate would
+// believe it.
 func (r *NamespaceReconciler) writeCoverage(ctx context.Context, s *scope, intended *pcinetv1alpha1.NamespaceCoverage) (apply.Operation, error) {
 	var live client.Object // a nil *NamespaceCoverage in it would not be nil
 	if s.previous != nil {
 		live = s.previous
+	} else if there, err := r.denyIsThere(ctx, s); err != nil || !there {
+		s.requeueAfter = sooner(s.requeueAfter, retryStale)
+		return apply.None, err
 	}
 	change, err := r.Applier.Write(ctx, intended, live)
-	if stale(err) {
+	switch {
+	case stale(err):
 		s.requeueAfter, err = retryStale, nil
+	case err == nil && change.Operation != apply.None:
+		if d := apply.Diff(intended, change.Object); !d.None() {
+			err = apierrors.NewForbidden(coverages, intended.Name, fmt.Errorf("admission changes %s of the coverage", strings.Join(d.Fields, ", ")))
+		}
 	}
 	return or(change.Operation, apply.None), err
+}
+
+// denyIsThere asks the API server for a deny that this process did not write, before the first coverage says that it is in place:
+// the caches may show an earlier namespace of that name, and its deny, when only that of coverages knows that it has gone.
+func (r *NamespaceReconciler) denyIsThere(ctx context.Context, s *scope) (bool, error) {
+	for _, w := range s.wanted {
+		if w.policy.Role != policy.Deny || w.live == nil || r.author(w.live).uid == w.live.GetUID() {
+			continue
+		}
+		_, empty := w.api.New()
+		list, ok := empty.(client.ObjectList)
+		if !ok {
+			return false, fmt.Errorf("%T is no list", empty)
+		}
+		named := client.MatchingFields{"metadata.name": w.live.GetName()}
+		if err := r.Live.List(ctx, list, client.InNamespace(s.namespace.Name), named); err != nil {
+			return false, fmt.Errorf("asking for %s %s: %w", w.api.resource, w.live.GetName(), err)
+		}
+		there := false
+		err := apimeta.EachListItem(list, func(item runtime.Object) error {
+			obj, ok := item.(client.Object)
+			there = there || ok && obj.GetUID() == w.live.GetUID()
+			return nil
+		})
+		if err != nil || !there {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 func (r *NamespaceReconciler) recordOutOfScope(ctx context.Context, s *scope) error {

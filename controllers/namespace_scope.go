@@ -76,6 +76,11 @@ type wantedPolicy struct {
 	collides string
 }
 
+// key is that of the coverage.
+func (s *scope) key() types.NamespacedName {
+	return types.NamespacedName{Namespace: s.namespace.Name, Name: s.baseline.Name}
+}
+
 func (s *scope) auditing() bool {
 	return s.baseline.Spec.Enforcement == pcinetv1alpha1.EnforcementAudit
 }
@@ -170,14 +175,14 @@ func (r *NamespaceReconciler) compareIn(ctx context.Context, s *scope, api *poli
 // find looks up the live object of a wanted policy and compares. Somebody else's object of the same name is left alone,
 // and the policy takes a second name: the namespace must not stay open because a name is taken.
 func (r *NamespaceReconciler) find(ctx context.Context, s *scope, w *wantedPolicy) error {
-	live, err := r.get(ctx, w)
+	live, err := r.get(ctx, s, w)
 	if err != nil {
 		return err
 	}
 	if live != nil && !r.owns(s, live) {
 		w.collides = live.GetName()
 		w.intended.SetName(render.SecondName(live.GetName()))
-		if live, err = r.get(ctx, w); err != nil {
+		if live, err = r.get(ctx, s, w); err != nil {
 			return err
 		}
 		if live != nil && !r.owns(s, live) {
@@ -198,7 +203,9 @@ func (r *NamespaceReconciler) find(ctx context.Context, s *scope, w *wantedPolic
 	return nil
 }
 
-func (r *NamespaceReconciler) get(ctx context.Context, w *wantedPolicy) (client.Object, error) {
+// get returns the live object that has a wanted policy's name. What is older than the namespace is there only if the API server
+// has said so: see contemporary.
+func (r *NamespaceReconciler) get(ctx context.Context, s *scope, w *wantedPolicy) (client.Object, error) {
 	live, _ := w.api.New()
 	reader := r.Reader
 	if w.api.native() {
@@ -211,7 +218,15 @@ func (r *NamespaceReconciler) get(ctx context.Context, w *wantedPolicy) (client.
 	if err != nil {
 		return nil, fmt.Errorf("reading %s %s: %w", w.api.resource, w.intended.GetName(), err)
 	}
-	return live, nil
+	if !live.GetCreationTimestamp().Time.Before(s.namespace.Created) {
+		return live, nil
+	}
+	for _, p := range s.live {
+		if p.api == w.api && p.object.GetName() == w.intended.GetName() {
+			return p.object, nil
+		}
+	}
+	return nil, nil //nolint:nilnil // as above
 }
 
 func driftMessage(d apply.Drift) string {

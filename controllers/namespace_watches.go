@@ -32,8 +32,8 @@ const (
 	background = handler.LowPriority
 	// reconcileTimeout bounds one reconcile, which may wait for the cache to see our own writes.
 	reconcileTimeout = 30 * time.Second
-	// retryFirst and retryLast bound the backoff of failed reconciles.
-	retryFirst, retryLast = 10 * time.Millisecond, 30 * time.Second
+	// retryFirst and retryLast bound the backoff of failed reconciles: what waits when an outage ends is not to wait much longer.
+	retryFirst, retryLast = 10 * time.Millisecond, 5 * time.Second
 )
 
 type queue = workqueue.TypedRateLimitingInterface[ctrl.Request]

@@ -192,9 +192,12 @@ func (r *ProbeReconciler) loadPolicies(ctx context.Context, s *probeScope, ns *c
 // cover finds out whether a baseline denies the canaries' namespace. It goes by the live deny, and not by the coverage: a missing
 // allowance does not keep a deny from being tested.
 func (r *ProbeReconciler) cover(s *probeScope, b *pcinetv1alpha1.PCINetworkBaseline, ns snapshot.Namespace, cluster snapshot.Cluster) error {
+	if b.Spec.Enforcement == pcinetv1alpha1.EnforcementAudit {
+		return nil // its scope counts when it enforces
+	}
 	s.scope[b.Name] = outOfScope
 	compiled, invalid := r.compiled.get(b)
-	if invalid != "" || b.Spec.Enforcement == pcinetv1alpha1.EnforcementAudit || released(b) {
+	if invalid != "" || released(b) {
 		return nil
 	}
 	decision := compiled.For(ns, cluster, s.now)

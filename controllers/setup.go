@@ -8,8 +8,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"time"
 
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -31,11 +35,16 @@ import (
 	"github.com/pcinetwork/pci-network-baseline/internal/render/cluster"
 )
 
-// serviceAccount is the name of the operator's account, in its own namespace (config/rbac).
-const serviceAccount = "pci-network-baseline"
+// Account returns the user name of the operator's account, which is in its own namespace (config/rbac).
+func Account(namespace string) string {
+	return "system:serviceaccount:" + namespace + ":pci-network-baseline"
+}
 
 // eventSource is the operator's name in events.
 const eventSource = "pci-network-baseline"
+
+// startTimeout is how long to wait for the API server, and for our kinds, at the start.
+const startTimeout = 24 * time.Hour
 
 // Options are what Setup needs beside the manager.
 type Options struct {
@@ -64,6 +73,32 @@ func newScheme() (*runtime.Scheme, error) {
 	return scheme, nil
 }
 
+// newMapper maps the kinds that are read or written by a table. One that asks the API server ends the operator when that does
+// not answer at the start, or does not know our kinds yet; and the kubelet lets a program that ends wait, in the end for 5 minutes.
+func newMapper(scheme *runtime.Scheme) (apimeta.RESTMapper, error) {
+	mapper := apimeta.NewDefaultRESTMapper(nil)
+	add := func(obj client.Object, scope apimeta.RESTScope) error {
+		gvk, err := apiutil.GVKForObject(obj, scheme)
+		mapper.Add(gvk, scope)
+		mapper.Add(gvk.GroupVersion().WithKind(gvk.Kind+"List"), scope) // a cache of several namespaces asks for it
+		return err
+	}
+	var errs []error
+	for _, obj := range append(facts.Cached(), &admissionregistrationv1.ValidatingAdmissionPolicy{}, &admissionregistrationv1.ValidatingAdmissionPolicyBinding{}) {
+		switch obj.(type) {
+		case *corev1.Namespace, *pcinetv1alpha1.PCINetworkBaseline,
+			*admissionregistrationv1.ValidatingAdmissionPolicy, *admissionregistrationv1.ValidatingAdmissionPolicyBinding:
+			errs = append(errs, add(obj, apimeta.RESTScopeRoot))
+		default:
+			errs = append(errs, add(obj, apimeta.RESTScopeNamespace))
+		}
+	}
+	for obj, k := range newBackends().kinds() {
+		errs = append(errs, add(obj, pick(k.cluster, apimeta.RESTScopeRoot, apimeta.RESTScopeNamespace)))
+	}
+	return mapper, errors.Join(errs...)
+}
+
 // NewManager returns a manager whose caches hold what the reconcilers read and no more, and whose client waits for them to
 // see its own writes. opts holds everything else.
 func NewManager(config *rest.Config, opts ctrl.Options) (ctrl.Manager, error) {
@@ -71,6 +106,12 @@ func NewManager(config *rest.Config, opts ctrl.Options) (ctrl.Manager, error) {
 	if opts.Scheme, err = newScheme(); err != nil {
 		return nil, err
 	}
+	mapper, err := newMapper(opts.Scheme)
+	if err != nil {
+		return nil, err
+	}
+	opts.MapperProvider = func(*rest.Config, *http.Client) (apimeta.RESTMapper, error) { return mapper, nil }
+	opts.Controller.CacheSyncTimeout = startTimeout
 	opts.Cache = facts.CacheOptions(apply.TrimManagedFields)
 	opts.Client.Cache = &client.CacheOptions{EnableReadYourWritesConsistency: new(true)}
 	return ctrl.NewManager(config, opts)
@@ -119,8 +160,8 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 		return err
 	}
 	admissions := &AdmissionReconciler{
-		Reader: mgr.GetClient(), Live: mgr.GetAPIReader(), Applier: applier, Platform: platform, Store: store, Clock: opts.Clock,
-		Operator: "system:serviceaccount:" + opts.Namespace + ":" + serviceAccount,
+		Reader: mgr.GetClient(), Live: mgr.GetAPIReader(), Cache: mgr.GetCache(), Applier: applier, Platform: platform, Store: store, Clock: opts.Clock,
+		Operator: Account(opts.Namespace),
 	}
 	if err := admissions.SetupWithManager(mgr); err != nil {
 		return err

@@ -54,12 +54,12 @@ check_generated() {
   crd=$(find config/crd -name 'pcinetwork.dev_*.yaml' | head -n 1)
   deepcopy=$(find api -name 'zz_generated*.go' | head -n 1)
   git init --quiet
-  echo '# edited by hand' | tee -a "${crd}" config/rbac/role.yaml >/dev/null
+  echo '# edited by hand' | tee -a "${crd}" config/rbac/role.yaml config/admission/manifests/*.yaml >/dev/null
   echo '// Edited by hand.' >>"${deepcopy}"
   commit "generated files edited by hand"
   touch untracked.txt
   red generated.log make verify-generated
-  names generated.log "${crd}" config/rbac/role.yaml "${deepcopy}" untracked.txt
+  names generated.log "${crd}" config/rbac/role.yaml config/admission/manifests/pci-network-baseline.yaml "${deepcopy}" untracked.txt
   rm -rf .git untracked.txt
 }
 

@@ -1,9 +1,9 @@
 // Copyright The pci-network-baseline Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Command docs writes the tables of docs/spec.md and docs/platforms.md from what they describe: fields and printer columns
-// from config/crd, conditions and reasons from the comments in api/v1alpha1/conditions.go, metrics and flags from the code that
-// defines them, policy engines from the table by which they are told.
+// Command docs writes the tables of docs/spec.md, docs/platforms.md and docs/security.md from what they describe: fields and
+// printer columns from config/crd, conditions and reasons from the comments in api/v1alpha1/conditions.go, metrics and flags from
+// the code that defines them, policy engines from the table by which they are told, attacks from what test/tamper keeps.
 //
 //	go run ./hack/docs
 //
@@ -24,10 +24,14 @@ const (
 	specFile      = "docs/spec.md"
 	platformsFile = "docs/platforms.md"
 	runbooksFile  = "docs/runbooks.md"
+	securityFile  = "docs/security.md"
+	attacksFile   = "test/tamper/testdata/attacks.md"
 )
 
 // pages are the files with places to fill, and what makes the sections of each.
-var pages = map[string]func() (map[string]string, error){specFile: makeSections, platformsFile: platformSections}
+var pages = map[string]func() (map[string]string, error){
+	specFile: makeSections, platformsFile: platformSections, securityFile: securitySections,
+}
 
 func main() {
 	if err := run(); err != nil {
@@ -74,6 +78,11 @@ func makeSections() (map[string]string, error) {
 		}
 	}
 	return sections, nil
+}
+
+func securitySections() (map[string]string, error) {
+	attacks, err := os.ReadFile(attacksFile)
+	return map[string]string{"attacks": string(attacks)}, err
 }
 
 var marker = regexp.MustCompile(`(?s)<!-- begin ([a-z-]+) -->\n.*?<!-- end ([a-z-]+) -->`)

@@ -33,6 +33,7 @@ func CacheOptions(trim func(client.Object)) cache.Options {
 		return out
 	}
 	return cache.Options{
+		NewInformer:                  newInformer,
 		ReaderFailOnMissingInformer:  false,
 		DefaultUnsafeDisableDeepCopy: new(true),
 		DefaultTransform:             transform(trim, func(client.Object) {}),

@@ -118,9 +118,12 @@ func TestWhatIsRenderedIsStoredAsRendered(t *testing.T) {
 func createServed(t *testing.T, applier *apply.Applier, c client.Client, obj client.Object) {
 	t.Helper()
 	var last error
-	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 30*time.Second, true, func(ctx context.Context) (bool, error) {
-		_, last = applier.Write(ctx, obj, nil)
-		return last == nil, nil
+	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 10*time.Second, true, func(ctx context.Context) (bool, error) {
+		_, err := applier.Write(ctx, obj, nil)
+		if ctx.Err() == nil {
+			last = err
+		}
+		return err == nil, nil
 	})
 	if err != nil {
 		t.Fatalf("%v: %v", err, last)

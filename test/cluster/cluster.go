@@ -14,10 +14,12 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"k8s.io/client-go/rest"
@@ -136,15 +138,19 @@ func (c *Cluster) prepare(ctx context.Context) error {
 
 func (c *Cluster) startServers(ctx context.Context) error {
 	c.progress("starting %s and %s", etcd, apiServer)
+	// kube-apiserver waits for etcd too, but in steps of seconds.
+	if err := c.startEtcd(ctx); err != nil {
+		return err
+	}
+	return c.startAPIServer(ctx)
+}
+
+func (c *Cluster) startEtcd(ctx context.Context) error {
 	store, err := c.launch(ctx, etcd, c.etcdArgs())
 	if err != nil {
 		return err
 	}
-	// kube-apiserver waits for etcd too, but in steps of seconds.
-	if err := store.Await(ctx, c.probe(http.DefaultClient, c.etcdURL()+"/health")); err != nil {
-		return err
-	}
-	return c.startAPIServer(ctx)
+	return store.Await(ctx, c.probe(http.DefaultClient, c.etcdURL()+"/health"))
 }
 
 func (c *Cluster) startAPIServer(ctx context.Context) error {
@@ -212,19 +218,66 @@ func (c *Cluster) probe(client *http.Client, url string) func(context.Context) e
 // RestartAPIServer stops kube-apiserver and starts it again on the same port
 // with the same data. Watches break; clients have to cope.
 func (c *Cluster) RestartAPIServer(ctx context.Context) error {
+	return c.restart(apiServer, syscall.SIGTERM, func() error { return c.startAPIServer(ctx) })
+}
+
+// RestartEtcd kills etcd as a crash does and starts it again with the same
+// data. What it has answered is kept: the operating system does not crash.
+func (c *Cluster) RestartEtcd(ctx context.Context) error {
+	return c.restart(etcd, syscall.SIGKILL, func() error { return c.startEtcd(ctx) })
+}
+
+// restart ends one component and starts it again.
+func (c *Cluster) restart(name string, sig os.Signal, start func() error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	i := slices.IndexFunc(c.processes, func(p *process.Process) bool { return p.Name == apiServer })
+	i := slices.IndexFunc(c.processes, func(p *process.Process) bool { return p.Name == name })
 	if c.stopped || i < 0 {
-		return errors.New("restarting kube-apiserver: the cluster is stopped")
+		return fmt.Errorf("restarting %s: the cluster is stopped", name)
 	}
 	old := c.processes[i]
+	if err := old.Signal(c.opts.Dir, sig); err != nil {
+		return err
+	}
 	if err := end([]process.Entry{old.Entry}, c.opts.Dir); err != nil {
 		return err
 	}
 	<-old.Done()
 	c.processes = slices.Delete(c.processes, i, i+1)
-	return c.startAPIServer(ctx)
+	return start()
+}
+
+// Spawn starts a process of the caller's, such as an operator, so that it dies
+// with this process, however that ends, as the control plane itself does. The
+// caller waits for cmd, and ends it before Stop.
+func (c *Cluster) Spawn(cmd *exec.Cmd) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	return c.spawner.start(cmd)
+}
+
+// Restart stops the whole control plane and starts it again with the same data
+// and on the same ports. What Record brought in stays as it is.
+func (c *Cluster) Restart(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopped {
+		return errors.New("restarting the control plane: the cluster is stopped")
+	}
+	var old []process.Entry
+	for _, p := range c.processes {
+		old = append(old, p.Entry)
+	}
+	if err := end(old, c.opts.Dir); err != nil {
+		return err
+	}
+	for _, p := range c.processes {
+		<-p.Done()
+	}
+	c.processes = nil
+	if err := c.startServers(ctx); err != nil {
+		return err
+	}
+	return c.startControllers(ctx)
 }
 
 // Stop ends what Start and Record brought in, waits until it is gone and
@@ -260,6 +313,9 @@ func (c *Cluster) Kubectl() string { return filepath.Join(c.opts.Assets, "kubect
 func (c *Cluster) ServerURL() string {
 	return "https://" + net.JoinHostPort(c.opts.host(), strconv.Itoa(c.ports.apiServer))
 }
+
+// EtcdURL returns the address at which etcd serves clients, in the clear.
+func (c *Cluster) EtcdURL() string { return c.etcdURL() }
 
 // CAData returns the certificate of the cluster's authority in PEM.
 func (c *Cluster) CAData() []byte { return slices.Clone(c.ca.pem) }

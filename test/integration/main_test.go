@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"go.uber.org/goleak"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
@@ -44,7 +45,11 @@ var env struct {
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	before := goleak.IgnoreCurrent()
 	code, err := run(m)
+	if err == nil {
+		err = goleak.Find(before)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "integration tests:", err)
 		code = 1

@@ -42,12 +42,12 @@ func (w *warnings) HandleWarningHeaderWithContext(_ context.Context, _ int, _, t
 }
 
 // as returns a client of a user; "" for the cluster's administrator.
-func as(t *testing.T, user string, groups ...string) *warnings {
+func as(t *testing.T, user string) *warnings {
 	t.Helper()
 	w := &warnings{}
 	c := rest.CopyConfig(env.config)
 	c.WarningHandlerWithContext = w
-	c.Impersonate = rest.ImpersonationConfig{UserName: user, Groups: groups}
+	c.Impersonate = rest.ImpersonationConfig{UserName: user}
 	var err error
 	if w.Client, err = client.New(c, client.Options{Scheme: env.client.Scheme()}); err != nil {
 		t.Fatal(err)
@@ -55,10 +55,17 @@ func as(t *testing.T, user string, groups ...string) *warnings {
 	return w
 }
 
+// pod returns a pod that the operator's own namespace, which is restricted, admits.
 func pod(namespace, node string) *corev1.Pod {
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, GenerateName: "pod-"},
-		Spec:       corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{Name: "app", Image: "app"}}},
+		Spec: corev1.PodSpec{
+			NodeName:        node,
+			SecurityContext: &corev1.PodSecurityContext{RunAsNonRoot: new(true), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}},
+			Containers: []corev1.Container{{Name: "app", Image: "app", SecurityContext: &corev1.SecurityContext{
+				AllowPrivilegeEscalation: new(false), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+			}}},
+		},
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -74,8 +75,8 @@ func (a *auditLog) mark(t *testing.T) int64 {
 	return end
 }
 
-// writes returns the write requests of an operator since a mark; leader election's are not counted.
-func (a *auditLog) writes(t *testing.T, o *operator, since int64) []request {
+// requests returns all requests since a mark.
+func (a *auditLog) requests(t *testing.T, since int64) []request {
 	t.Helper()
 	end := a.mark(t)
 	file, err := os.Open(a.path)
@@ -88,13 +89,7 @@ func (a *auditLog) writes(t *testing.T, o *operator, since int64) []request {
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		var r request
-		if json.Unmarshal(lines.Bytes(), &r) != nil {
-			continue // the first and the last line are cut
-		}
-		switch {
-		case r.UserAgent != o.agent, r.ObjectRef.Resource == "leases":
-		case r.Verb == "get", r.Verb == "list", r.Verb == "watch":
-		default:
+		if json.Unmarshal(lines.Bytes(), &r) == nil { // the first and the last line are cut
 			out = append(out, r)
 		}
 	}
@@ -102,6 +97,14 @@ func (a *auditLog) writes(t *testing.T, o *operator, since int64) []request {
 		t.Fatal(err)
 	}
 	return out
+}
+
+// writes returns the write requests of an operator since a mark; leader election's are not counted.
+func (a *auditLog) writes(t *testing.T, o *operator, since int64) []request {
+	t.Helper()
+	return slices.DeleteFunc(a.requests(t, since), func(r request) bool {
+		return r.UserAgent != o.agent || r.ObjectRef.Resource == "leases" || r.Verb == "get" || r.Verb == "list" || r.Verb == "watch"
+	})
 }
 
 // idle waits until an operator has written nothing for a while.

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"go.uber.org/goleak"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -52,7 +53,11 @@ var env struct {
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	before := goleak.IgnoreCurrent()
 	code, err := run(m)
+	if err == nil {
+		err = goleak.Find(before)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "operator tests:", err)
 		code = 1
@@ -129,7 +134,7 @@ func prepare(ctx context.Context) error {
 		{"apply", "--server-side", "-k", filepath.Join(repoRoot, "config", "rbac")},
 		{"wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"},
 	} {
-		if _, err := kubectl(ctx, args...); err != nil {
+		if err := kubectl(ctx, args...); err != nil {
 			return err
 		}
 	}
@@ -153,14 +158,14 @@ func buildOperator() (string, error) {
 	return path, nil
 }
 
-func kubectl(ctx context.Context, args ...string) (string, error) {
+func kubectl(ctx context.Context, args ...string) error {
 	args = append([]string{"--kubeconfig", env.cluster.Kubeconfig()}, args...)
 	command := exec.CommandContext(ctx, env.cluster.Kubectl(), args...)
 	output, err := command.CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("kubectl %v: %w\n%s", args[2:], err, output)
+		return fmt.Errorf("kubectl %v: %w\n%s", args[2:], err, output)
 	}
-	return string(output), nil
+	return nil
 }
 
 // kubeDNS returns the cluster's DNS as kubeadm makes it. No pod runs, so the endpoints are made up.

@@ -41,6 +41,8 @@ type operatorOptions struct {
 	elect bool
 	// clock is nil for the real one.
 	clock clock.PassiveClock
+	// syncTimeout ends an operator if a controller's own watch has no list by then; 0 for controller-runtime's, two minutes.
+	syncTimeout time.Duration
 }
 
 // The lease of operators with leader election: short, so that a test sees one expire.
@@ -63,7 +65,7 @@ func startOperator(opts operatorOptions) (*operator, error) {
 		Metrics:                metricsserver.Options{BindAddress: "0"},
 		HealthProbeBindAddress: "0",
 		// controller-runtime wants every name once in a process.
-		Controller:              config.Controller{SkipNameValidation: new(true)},
+		Controller:              config.Controller{SkipNameValidation: new(true), CacheSyncTimeout: opts.syncTimeout},
 		LeaderElection:          opts.elect,
 		LeaderElectionID:        "pci-network-baseline",
 		LeaderElectionNamespace: operatorNamespace,

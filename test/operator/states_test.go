@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -107,14 +108,6 @@ var states = map[string]state{
 		s.enter(t)
 		awaitBaseline(t, s.baseline, "Stalled=True/NameCollision")
 	}},
-	"writing fails and is tried again": {"progressing_failing_namespace", "progressing_write_failed", func(t *testing.T, s *stage) {
-		t.Helper()
-		s.open(t, nil)
-		const nobodyListens = "127.0.0.1:1"
-		webhook(t, s.payments, nobodyListens, "connection refused")
-		s.enter(t)
-		awaitBaseline(t, s.baseline, "Ready=False/WriteFailed", "Stalled")
-	}},
 	"deletion waits for a namespace that refuses": {"progressing_deleting", "", func(t *testing.T, s *stage) {
 		t.Helper()
 		s.protect(t, deletionPolicy(pcinetv1alpha1.DeletionPolicyDelete))
@@ -127,7 +120,7 @@ var states = map[string]state{
 	}},
 }
 
-// statesOfAll are those in which other baselines would change with it.
+// statesOfAll are those in which other baselines would change with it, or the clock moves.
 var statesOfAll = map[string]state{
 	"the cluster has no DNS": {"progressing_reconciling", "progressing_pending", func(t *testing.T, s *stage) {
 		t.Helper()
@@ -135,6 +128,26 @@ var statesOfAll = map[string]state{
 		s.open(t, nil)
 		s.enter(t)
 		awaitBaseline(t, s.baseline, "Ready=False/DNSNotFound", "Reconciling=True/Progressing")
+	}},
+	"writing fails and is tried again": {"progressing_failing_namespace", "progressing_write_failed", func(t *testing.T, s *stage) {
+		t.Helper()
+		s.open(t, nil)
+		const nobodyListens = "127.0.0.1:1"
+		webhook(t, s.payments, nobodyListens, "connection refused", 10)
+		since := env.audit.mark(t)
+		s.enter(t)
+		eventually(t, "writing has failed twice", func() error {
+			failed := slices.DeleteFunc(env.audit.requests(t, since), func(r request) bool {
+				return r.ObjectRef.Namespace != s.payments || r.ResponseStatus.Code != http.StatusInternalServerError
+			})
+			if len(failed) < 2 {
+				return fmt.Errorf("it has failed %d times", len(failed))
+			}
+			return nil
+		})
+		t.Cleanup(func() { s.clock.SetTime(today) })
+		s.clock.SetTime(today.Add(2 * time.Second)) // failures that pass by sooner are not told
+		awaitBaseline(t, s.baseline, "Ready=False/WriteFailed", "Stalled")
 	}},
 	"a namespace was not looked at yet": {"progressing_unknown", "", func(t *testing.T, s *stage) {
 		t.Helper()
@@ -146,7 +159,7 @@ var statesOfAll = map[string]state{
 		t.Cleanup(func() { _ = listener.Close() })
 		createNamed(t, s.ledger, s.baseline.Name)
 		createNamed(t, s.payments, s.baseline.Name)
-		webhook(t, s.payments, listener.Addr().String(), context.DeadlineExceeded.Error())
+		webhook(t, s.payments, listener.Addr().String(), context.DeadlineExceeded.Error(), 30) // the most: the state lasts as long
 		create(t, s.baseline)
 		awaitBaseline(t, s.baseline, "Ready=Unknown/Progressing", "Reconciling=True/Progressing")
 	}},
@@ -157,7 +170,7 @@ var statesUnseen = map[string]state{
 	// There is none without a status: the API server gives it one that says so.
 	"a new baseline": {"progressing_not_observed", "", func(t *testing.T, s *stage) {
 		t.Helper()
-		*s = *newStage()
+		*s = *newStage(s.clock)
 		create(t, s.baseline)
 	}},
 	"a changed baseline": {"progressing_generation_behind", "", func(t *testing.T, s *stage) {
@@ -197,14 +210,14 @@ func TestToolsAreTestedWithWhatTheAPIServerHolds(t *testing.T) { //nolint:parall
 		for name, c := range states {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				c.check(t, newStage())
+				c.check(t, newStage(clock))
 			})
 		}
 	})
 	for name, c := range statesOfAll {
-		t.Run(name, func(t *testing.T) { c.check(t, newStage()) })
+		t.Run(name, func(t *testing.T) { c.check(t, newStage(clock)) })
 	}
-	last := newStage()
+	last := newStage(clock)
 	last.protect(t, nil)
 	crash(t, o)
 	for name, c := range statesUnseen {
@@ -294,8 +307,9 @@ func (s *stage) protect(t *testing.T, change func(*pcinetv1alpha1.PCINetworkBase
 	})
 }
 
-// webhook has the API server ask an address about new NetworkPolicies of one namespace, and waits until asking fails.
-func webhook(t *testing.T, namespace, address, failure string) {
+// webhook has the API server ask an address about new NetworkPolicies of one namespace, for so many seconds at most, and waits until
+// asking fails.
+func webhook(t *testing.T, namespace, address, failure string, seconds int32) {
 	t.Helper()
 	const name = "policies.example.com"
 	config := &admissionregistrationv1.ValidatingWebhookConfiguration{
@@ -304,6 +318,7 @@ func webhook(t *testing.T, namespace, address, failure string) {
 			Name:                    name,
 			ClientConfig:            admissionregistrationv1.WebhookClientConfig{URL: new("https://" + address)},
 			SideEffects:             new(admissionregistrationv1.SideEffectClassNone),
+			TimeoutSeconds:          &seconds,
 			AdmissionReviewVersions: []string{"v1"},
 			NamespaceSelector:       &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: namespace}},
 			Rules:                   []admissionregistrationv1.RuleWithOperations{onPolicies(admissionregistrationv1.Create)},

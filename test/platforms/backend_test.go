@@ -73,13 +73,17 @@ func tenantOf(t *testing.T, b *pcinetv1alpha1.PCINetworkBaseline) string {
 	return ""
 }
 
-// policies returns the policies of a namespace as "Kind.group/name".
+// policies returns the policies of a namespace as "Kind.group/name". A server that is down or just back is none without policies.
 func policies(t *testing.T, namespace string, kinds ...schema.GroupVersionKind) []string {
 	t.Helper()
 	var out []string
 	for _, kind := range kinds {
 		list := listOf(kind)
-		if err := env.client.List(t.Context(), list, client.InNamespace(namespace)); err != nil && !isNoMatch(err) && !apierrors.IsNotFound(err) {
+		err := env.client.List(t.Context(), list, client.InNamespace(namespace))
+		switch {
+		case apierrors.IsServiceUnavailable(err):
+			out = append(out, err.Error())
+		case err != nil && !isNoMatch(err) && !apierrors.IsNotFound(err):
 			t.Fatal(err)
 		}
 		for i := range list.Items {

@@ -65,13 +65,15 @@ func launch(t *testing.T) (stop func()) {
 
 var names atomic.Int64
 
-// protect creates a namespace and a baseline for it, without DNS, because there is none here.
+// protect creates a namespace and a baseline for it, without DNS, because there is none here, and without the tamper guard,
+// because these tests are about repair.
 func protect(t *testing.T) *pcinetv1alpha1.PCINetworkBaseline {
 	t.Helper()
 	name := fmt.Sprintf("base-%d", names.Add(1))
 	b := &pcinetv1alpha1.PCINetworkBaseline{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	b.Spec.Namespaces.Selector = &pcinetv1alpha1.LabelSelector{MatchLabels: map[string]pcinetv1alpha1.LabelValue{"example.com/group": pcinetv1alpha1.LabelValue(name)}}
 	b.Spec.Allow.DNS = pcinetv1alpha1.DNSAllowanceNone
+	b.Spec.Admission.TamperGuard = pcinetv1alpha1.AdmissionOff
 	addTenant(t, name)
 	if err := env.client.Create(t.Context(), b); err != nil {
 		t.Fatal(err)

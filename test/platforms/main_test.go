@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"go.uber.org/goleak"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -50,7 +51,11 @@ var env struct {
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	before := goleak.IgnoreCurrent()
 	code, err := run(m)
+	if err == nil {
+		err = goleak.Find(before)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "platform tests:", err)
 		code = 1

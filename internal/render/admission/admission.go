@@ -145,15 +145,20 @@ func rule(group string, operations []admissionregistrationv1.OperationType, reso
 	}}
 }
 
+// changes are the operations that change what is stored.
+func changes() []admissionregistrationv1.OperationType {
+	return []admissionregistrationv1.OperationType{admissionregistrationv1.Create, admissionregistrationv1.Update, admissionregistrationv1.Delete}
+}
+
 // written matches everything that is written for baselines, and its changes.
 func written() []admissionregistrationv1.NamedRuleWithOperations {
-	changes := []admissionregistrationv1.OperationType{admissionregistrationv1.Create, admissionregistrationv1.Update, admissionregistrationv1.Delete}
+	every := changes()
 	return []admissionregistrationv1.NamedRuleWithOperations{
-		rule("networking.k8s.io", changes, "networkpolicies"),
-		rule("projectcalico.org", changes, "networkpolicies", "stagednetworkpolicies", "globalnetworkpolicies"),
-		rule("cilium.io", changes, "ciliumnetworkpolicies", "ciliumclusterwidenetworkpolicies"),
-		rule("policy.networking.k8s.io", changes, "clusternetworkpolicies"),
-		rule("pcinetwork.dev", changes, "namespacecoverages"),
+		rule("networking.k8s.io", every, "networkpolicies"),
+		rule("projectcalico.org", every, "networkpolicies", "stagednetworkpolicies", "globalnetworkpolicies"),
+		rule("cilium.io", every, "ciliumnetworkpolicies", "ciliumclusterwidenetworkpolicies"),
+		rule("policy.networking.k8s.io", every, "clusternetworkpolicies"),
+		rule("pcinetwork.dev", every, "namespacecoverages"),
 	}
 }
 

@@ -9,10 +9,13 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/pcinetwork/pci-network-baseline/internal/render"
 )
 
 // podGate admits a pod once the coverage of its namespace says that the deny exists. A missing allowance holds nothing back:
-// closed with an outage is better than not at all.
+// closed with an outage is better than not at all. Only a coverage with our labels counts, because the guard lets nobody else
+// create one of those.
 //
 // If the kind of the parameter is gone, an API server that starts then refuses everything that the policy itself matches,
 // whatever its bindings say (k8s.io/apiserver pkg/admission/plugin/policy/generic/policy_dispatcher.go). So the policy, and not
@@ -30,9 +33,13 @@ func podGate(c Config) *admissionregistrationv1.ValidatingAdmissionPolicy {
 		ParamKind:        &admissionregistrationv1.ParamKind{APIVersion: "pcinetwork.dev/v1alpha1", Kind: "NamespaceCoverage"},
 		MatchConstraints: matching(selector, pods),
 		Validations: []admissionregistrationv1.Validation{{
-			Expression: `params.?status.?state.orValue("") == "Exempt" ||
+			Expression: all(
+				`params.metadata.?labels.orValue({})[?`+quote(render.LabelManagedBy)+`].orValue("") == `+quote(render.ManagedBy),
+				`params.metadata.?labels.orValue({})[?`+quote(render.LabelBaseline)+`].orValue("") == params.metadata.name`,
+				`(params.?status.?state.orValue("") == "Exempt" ||
 params.?status.?enforcement.orValue("") == "Audit" ||
-params.?status.?policies.orValue([]).exists(p, p.role == "Deny" && p.state == "InPlace")`,
+params.?status.?policies.orValue([]).exists(p, p.role == "Deny" && p.state == "InPlace"))`,
+			),
 			Message: "The default deny of the namespace is not in place yet. See kubectl get nscov.",
 			MessageExpression: `"Namespace " + request.namespace + " does not have the default deny of PCINetworkBaseline " + params.metadata.name +
 " yet, so its pods wait for it. What it waits for: kubectl get nscov -n " + request.namespace + " " + params.metadata.name + " -o wide"`,

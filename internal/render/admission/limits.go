@@ -13,8 +13,7 @@ import (
 // ownLimits refuses the operator's own account what no plan ever asks for, so that whoever steals its token cannot write a policy
 // that opens everything. It cannot guard admission policies themselves, which no ValidatingAdmissionPolicy can match.
 func ownLimits(c Config) *admissionregistrationv1.ValidatingAdmissionPolicy {
-	every := []admissionregistrationv1.OperationType{admissionregistrationv1.Create, admissionregistrationv1.Update, admissionregistrationv1.Delete}
-	rules := append(written(), rule("pcinetwork.dev", every, "pcinetworkbaselines"), rule("", every[:1], "pods"))
+	rules := append(written(), rule("pcinetwork.dev", changes(), "pcinetworkbaselines"), rule("", changes()[:1], "pods"))
 	return policy(OwnLimits, admissionregistrationv1.ValidatingAdmissionPolicySpec{
 		MatchConstraints: matching(metav1.LabelSelector{}, rules...),
 		MatchConditions: []admissionregistrationv1.MatchCondition{{
@@ -46,12 +45,15 @@ func limits() []admissionregistrationv1.Validation {
 	written := func(kinds, expression, message string) admissionregistrationv1.Validation {
 		return limit(`request.operation == "DELETE" || !(variables.kind in `+kinds+") || (\n"+expression+")", message)
 	}
-	const baselines = `variables.kind == "pcinetwork.dev/pcinetworkbaselines"`
+	const (
+		baselines = `variables.kind == "pcinetwork.dev/pcinetworkbaselines"`
+		coverages = `variables.kind == "pcinetwork.dev/namespacecoverages"` // a forged one of no baseline has to go too
+	)
 	return []admissionregistrationv1.Validation{
 		limit("!("+baselines+`) || request.operation == "UPDATE" && `+"\n"+all(
 			same("?spec", "null"), same("metadata.?labels", "{}"), same("metadata.?annotations", "{}"), same("metadata.?ownerReferences", "[]"),
 		), "The operator may change nothing of a PCINetworkBaseline but its finalizers and status."),
-		limit(baselines+` || (request.operation == "DELETE" ? variables.ours || variables.name.startsWith("pcinb-") || variables.name.startsWith("pcinb2-") : variables.ours)`,
+		limit(baselines+` || variables.ours || request.operation == "DELETE" && (`+coverages+` || variables.name.startsWith("pcinb-") || variables.name.startsWith("pcinb2-"))`,
 			"The operator may write and delete only what it has marked as its own."),
 		limit("variables.kind != "+pods+" || variables.canaries &&\n"+all(
 			`!object.spec.?automountServiceAccountToken.orValue(true)`,
@@ -61,6 +63,9 @@ func limits() []admissionregistrationv1.Validation {
 		written(clusterKinds, "variables.guards", "The operator's cluster-wide policies have the name of the guard of the baseline that they are labelled with."),
 		written(plainKinds, "variables.allows || "+all(`object.spec.?ingress.orValue([]).size() == 0`, `object.spec.?egress.orValue([]).size() == 0`),
 			"The operator's denies have no rule."),
+		written(namespacedKinds, `variables.allows || object.spec.?podSelector.orValue({}).size() == 0 &&
+object.spec.?selector.orValue("all()") == "all()" && object.spec.?endpointSelector.orValue({}).size() == 0`,
+			"The operator's denies select every pod."),
 		written(`["networking.k8s.io/networkpolicies"]`, all(
 			`object.spec.?ingress.orValue([]).all(r, r.?from.orValue([]).size() > 0 && `+corePorts+")",
 			`object.spec.?egress.orValue([]).all(r, r.?to.orValue([]).size() > 0 && `+corePorts+")",
@@ -71,6 +76,7 @@ func limits() []admissionregistrationv1.Validation {
 		), "The operator's rules allow, and name their peers, protocol and ports."),
 		written(ciliumKinds, all(
 			`!has(object.specs) && object.spec.all(k, k in ["endpointSelector", "ingress", "egress"])`,
+			`object.spec.?ingress.orValue([]).size() + object.spec.?egress.orValue([]).size() > 0`, // or it says nothing
 			`object.spec.?ingress.orValue([]).all(r, `+ciliumRule("from")+")",
 			`object.spec.?egress.orValue([]).all(r, `+ciliumRule("to")+")",
 		), "The operator's rules name their peers and ports, and its denies allow nothing."),
@@ -109,7 +115,7 @@ func calicoRule(peer, other string) string {
 }
 
 // ciliumRule says that a rule is empty, which denies, or has peers and ports. Endpoints must be pods: a selector that does not ask
-// for a namespace may match the world.
+// for a namespace, or asks for another one, may match the world.
 func ciliumRule(side string) string {
 	const namespace = `"k8s:io.kubernetes.pod.namespace"`
 	return "r.size() == 0 || variables.allows && " + all(
@@ -118,6 +124,6 @@ func ciliumRule(side string) string {
 		`r.toPorts.all(t, t.size() == 1 && t.?ports.orValue([]).size() > 0 && t.ports.all(p, has(p.protocol) && p.protocol != "ANY" && p.?port.orValue("0") != "0"))`,
 		`(r.?`+side+`Endpoints.orValue([]).size() + r.?`+side+`CIDRSet.orValue([]).size() + r.?`+side+`Entities.orValue([]).size()) > 0`,
 		`r.?`+side+`Entities.orValue([]).all(e, e in ["kube-apiserver", "host"])`,
-		`r.?`+side+`Endpoints.orValue([]).all(e, `+namespace+` in e.?matchLabels.orValue({}) || e.?matchExpressions.orValue([]).exists(x, x.key == `+namespace+`))`,
+		`r.?`+side+`Endpoints.orValue([]).all(e, `+namespace+` in e.?matchLabels.orValue({}) || e.?matchExpressions.orValue([]).exists(x, x.key == `+namespace+` && x.operator in ["In", "Exists"]))`,
 	)
 }
