@@ -14,8 +14,8 @@ import (
 	"github.com/pcinetwork/pci-network-baseline/internal/render"
 )
 
-// onCanaries attacks what proves, and uses what the operator may do for it. Mutations tried: own limits that let a canary have any volume, and
-// in which the names of its policies count in every namespace.
+// onCanaries attacks what proves, and uses what the operator may do for it. Mutations tried: own limits that let a canary have
+// any volume, and in which the names of its policies count in every namespace.
 func onCanaries() []attack {
 	asOperator := func(object func(*cell) client.Object) func(*cell) error {
 		return func(c *cell) error {
