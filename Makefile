@@ -18,7 +18,7 @@ PAIRS    ?= 1000000
 SEED     ?= 1
 
 # Packages that have fault plans.
-FAULTS := faults outages lifecycle
+FAULTS := faults fights outages lifecycle burst
 
 # Packages that take values and return values. verify-imports keeps clients out of them.
 PURE := internal/policy internal/snapshot internal/plan internal/checks internal/render

@@ -48,6 +48,11 @@ type kind struct {
 	readable bool
 }
 
+// key names one of its objects.
+func (k *kind) key(obj client.Object) objectKey {
+	return objectKey{k.resource, obj.GetNamespace(), obj.GetName()}
+}
+
 // policyAPI is one policy API of namespaces that can be written to.
 type policyAPI struct {
 	kind
@@ -88,7 +93,7 @@ type Backends struct {
 	policies []*policyAPI    // the core one first
 	guards   []*guardAPI
 	// Start the watch of a kind; set by the reconcilers that keep it.
-	watchPolicies func(client.Object) error
+	watchPolicies func(client.Object, *kind) error
 	watchGuards   func(cache.Informer) error
 
 	mu sync.RWMutex
@@ -284,7 +289,7 @@ func (b *Backends) start(ctx context.Context, obj client.Object, k *kind) error 
 	if k.cluster {
 		return b.watchGuards(informer)
 	}
-	return b.watchPolicies(obj)
+	return b.watchPolicies(obj, k)
 }
 
 // livePolicy is a live object of one of the policy APIs.
@@ -296,8 +301,7 @@ type livePolicy struct {
 // denies says whether the policy lets nothing through.
 func (p livePolicy) denies() bool { return p.api.Denies(p.object) }
 
-// key tells the policy from all others of its namespace.
-func (p livePolicy) key() string { return p.api.resource + "/" + p.object.GetName() }
+func (p livePolicy) key() objectKey { return p.api.key(p.object) }
 
 // list returns the policies of a namespace in every API that can be read but the core one. Cost: their number.
 func (b *Backends) list(ctx context.Context, reader client.Reader, namespace string) ([]livePolicy, error) {

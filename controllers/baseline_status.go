@@ -273,7 +273,7 @@ func (s *baselineScope) setEffective(c *status.Conditions) {
 }
 
 func (s *baselineScope) setContested(c *status.Conditions) {
-	reason, message := s.worst(func(o Offender) bool { return o.State == pcinetv1alpha1.CoverageContested })
+	reason, message := s.worst(func(o Offender) bool { return o.Worst.Reason == pcinetv1alpha1.ReasonRepeatedChanges })
 	c.Set(pcinetv1alpha1.ConditionContested, truth(reason != ""), or(reason, pcinetv1alpha1.ReasonUncontested), message)
 }
 

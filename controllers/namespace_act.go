@@ -84,7 +84,7 @@ func (r *NamespaceReconciler) remove(ctx context.Context, s *scope, what []liveP
 		s.requeueAfter = sooner(s.requeueAfter, retryStale)
 		return nil
 	}
-	for _, live := range what {
+	for _, live := range slices.Clone(what) { // what may be s.superfluous, from which the removed go
 		if err := r.writer(live.api).Delete(ctx, live.object); err != nil {
 			s.fail(err)
 			return nil
@@ -114,20 +114,20 @@ func (r *NamespaceReconciler) write(ctx context.Context, s *scope, w *wantedPoli
 	if w.state == pcinetv1alpha1.PolicyInPlace {
 		return true
 	}
-	if w.state == pcinetv1alpha1.PolicyCollision || w.state == pcinetv1alpha1.PolicyRefused {
+	if !s.due(w) {
 		return false
-	}
-	if s.glass.InForce && s.recorded(w) != "" {
-		return false // whoever broke the glass did that
 	}
 	cause := s.repairCause(w)
 	change, err := r.writer(w.api).Write(ctx, w.intended, w.live)
+	if w.again && (err == nil || stale(err) || gone(err)) {
+		r.fights.wrote(w.key())
+	}
 	if err != nil {
 		w.message = s.fail(err)
 		return false
 	}
 	w.live, w.state, w.message = change.Object, pcinetv1alpha1.PolicyInPlace, ""
-	r.authored.Store(client.ObjectKeyFromObject(w.intended), author{s.baseline.Name, change.Object.GetUID(), change.Object.GetResourceVersion()})
+	r.authored.Store(w.key(), author{s.baseline.Name, s.baseline.Generation, change.Object.GetUID(), change.Object.GetResourceVersion()})
 	s.wrote = true
 	if d := apply.Diff(w.intended, change.Object); !d.None() { // to write it again at once would end as it did now
 		w.state, w.message = pcinetv1alpha1.PolicyDrifted, "admission changes "+strings.Join(d.Fields, ", ")
@@ -143,9 +143,23 @@ func (r *NamespaceReconciler) write(ctx context.Context, s *scope, w *wantedPoli
 	return true
 }
 
-// recorded returns the UID under which the coverage has recorded a policy, or what had its name before it; "" for one that never
-// was in place.
-func (s *scope) recorded(w *wantedPolicy) string {
+// due says whether a policy that is not in place can be written, and now.
+func (s *scope) due(w *wantedPolicy) bool {
+	if w.state == pcinetv1alpha1.PolicyCollision || w.state == pcinetv1alpha1.PolicyRefused || s.letGo(w) {
+		return false
+	}
+	if w.left > 0 {
+		s.requeueAfter = sooner(s.requeueAfter, w.left)
+	}
+	return w.left == 0
+}
+
+// letGo says whether a policy is left as somebody has made it who broke the glass.
+func (s *scope) letGo(w *wantedPolicy) bool { return s.glass.InForce && s.recordedUID(w) != "" }
+
+// recordedUID returns the UID under which the coverage has recorded a policy, or what had its name before it; "" for one that
+// never was in place.
+func (s *scope) recordedUID(w *wantedPolicy) string {
 	if s.previous == nil {
 		return ""
 	}
@@ -168,30 +182,40 @@ func (r *NamespaceReconciler) writer(api *policyAPI) *apply.Applier {
 // repairCause says why a policy has to be written that this same generation of the baseline had in place before; "" for
 // the first write and for changes that we ourselves were asked to make.
 func (s *scope) repairCause(w *wantedPolicy) string {
-	if s.previous == nil || s.previous.Status.BaselineGeneration != s.baseline.Generation {
+	switch p, known := s.recorded(w); {
+	case !known, p.State != pcinetv1alpha1.PolicyInPlace && p.State != pcinetv1alpha1.PolicyContested:
 		return ""
+	case w.live == nil:
+		return metrics.CauseDeleted
+	case string(w.live.GetUID()) != p.UID:
+		return metrics.CauseReplaced
 	}
-	for _, p := range s.previous.Status.Policies {
-		switch {
-		case p.Name != w.intended.GetName() || p.Resource != w.api.resource || p.State != pcinetv1alpha1.PolicyInPlace:
-		case w.live == nil:
-			return metrics.CauseDeleted
-		case string(w.live.GetUID()) != p.UID:
-			return metrics.CauseReplaced
-		default:
-			return metrics.CauseEdited
-		}
-	}
-	return ""
+	return metrics.CauseEdited
 }
 
-// repaired tells of a repair: in the metrics, in the log, in an event, and in the memory of fights.
+// recorded returns what the coverage says of a policy, as of this generation of the baseline.
+func (s *scope) recorded(w *wantedPolicy) (p pcinetv1alpha1.CoveragePolicy, known bool) {
+	return s.recordedAs(w.api, w.intended.GetName())
+}
+
+func (s *scope) recordedAs(api *policyAPI, name string) (p pcinetv1alpha1.CoveragePolicy, known bool) {
+	if s.previous == nil || s.previous.Status.BaselineGeneration != s.baseline.Generation {
+		return p, false
+	}
+	for _, p := range s.previous.Status.Policies {
+		if p.Name == name && p.Resource == api.resource {
+			return p, true
+		}
+	}
+	return p, false
+}
+
+// repaired tells of a repair: in the metrics, in the log and in an event.
 func (r *NamespaceReconciler) repaired(ctx context.Context, s *scope, w *wantedPolicy, change apply.Change, cause string) {
 	if cause == metrics.CauseEdited && r.asked(s, change.Drift) {
 		return
 	}
 	key := client.ObjectKeyFromObject(w.intended)
-	r.fights.repaired(key, change.Drift.Manager, s.now)
 	r.Metrics.Repairs.WithLabelValues(cause).Inc()
 	what := "it had been deleted"
 	if cause != metrics.CauseDeleted {
@@ -250,10 +274,14 @@ func (s *scope) policies() []pcinetv1alpha1.CoveragePolicy {
 			})
 		}
 		p := pcinetv1alpha1.CoveragePolicy{Name: w.intended.GetName(), Resource: w.api.resource, Role: role, State: w.state, Message: clipMessage(w.message)}
+		if w.contested != "" { // whatever it is at this moment
+			p.State = pcinetv1alpha1.PolicyContested
+			p.Message = clipMessage(w.contested + " keeps changing or deleting it; it is restored every 2 seconds")
+		}
 		if w.live != nil && w.state != pcinetv1alpha1.PolicyCollision {
 			p.UID = string(w.live.GetUID())
 		} else if w.live == nil && s.glass.InForce {
-			p.UID = s.recorded(w) // or the next look would take it for one that never was
+			p.UID = s.recordedUID(w) // or the next look would take it for one that never was
 		}
 		out = append(out, p)
 	}

@@ -65,17 +65,18 @@ type NamespaceReconciler struct {
 	fights   *fights
 	queue    queue     // set by everything, before the first reconcile
 	sorted   sync.Once // triage
-	// authored holds, by name, the author of each policy that was written and is in no coverage yet.
+	// authored holds, by objectKey, the author of each policy that was written and is in no coverage yet.
 	authored sync.Map
 	// failing holds, by namespace and baseline, since when writes have failed for want of an answer.
 	failing sync.Map
 }
 
-// author says which baseline wrote a policy, and what it became: its UID and resourceVersion.
+// author says which generation of which baseline wrote a policy, and what it became: its UID and resourceVersion.
 type author struct {
-	baseline string
-	uid      types.UID
-	version  string
+	baseline   string
+	generation int64
+	uid        types.UID
+	version    string
 }
 
 // +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch
@@ -118,14 +119,18 @@ func (r *NamespaceReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 func (r *NamespaceReconciler) forget(namespace string) {
 	r.Store.ForgetNamespace(namespace)
 	r.fights.forget(namespace)
-	for _, memory := range []*sync.Map{&r.authored, &r.failing} {
-		memory.Range(func(key, _ any) bool {
-			if name, ok := key.(types.NamespacedName); ok && name.Namespace == namespace {
-				memory.Delete(key)
-			}
-			return true
-		})
-	}
+	r.authored.Range(func(key, _ any) bool {
+		if name, ok := key.(objectKey); ok && name.namespace == namespace {
+			r.authored.Delete(key)
+		}
+		return true
+	})
+	r.failing.Range(func(key, _ any) bool {
+		if name, ok := key.(types.NamespacedName); ok && name.Namespace == namespace {
+			r.failing.Delete(key)
+		}
+		return true
+	})
 }
 
 func (r *NamespaceReconciler) coverAll(ctx context.Context, ns *corev1.Namespace) (ctrl.Result, error) {

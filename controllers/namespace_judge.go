@@ -10,7 +10,6 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/internal/checks"
@@ -26,18 +25,7 @@ func (r *NamespaceReconciler) judge(_ context.Context, s *scope) error {
 	if s.invalid != "" || s.decision.Verdict != plan.InScope {
 		return nil
 	}
-	for _, w := range s.wanted {
-		manager, until, fought := r.fights.contested(client.ObjectKeyFromObject(w.intended), s.now)
-		if !fought {
-			continue
-		}
-		if manager == "" {
-			manager = "somebody"
-		}
-		s.contested = fmt.Sprintf("%s %s/%s: %s keeps changing or deleting it. Stop that writer; the API server's audit log names it.",
-			checks.Title(w.api.resource), s.namespace.Name, w.intended.GetName(), manager)
-		s.requeueAfter = sooner(s.requeueAfter, until.Sub(s.now))
-	}
+	s.contested = r.contested(s)
 	s.findings = checks.Run(checks.Subject{
 		Baseline:   s.baseline.Name,
 		Namespace:  s.namespace,

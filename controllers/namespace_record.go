@@ -16,7 +16,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -26,9 +25,6 @@ import (
 	"github.com/pcinetwork/pci-network-baseline/internal/policy"
 	"github.com/pcinetwork/pci-network-baseline/internal/render"
 )
-
-// coverages is how errors name the kind.
-var coverages = schema.GroupResource{Group: pcinetv1alpha1.GroupVersion.Group, Resource: "namespacecoverages"}
 
 // The types of events.
 const (
@@ -40,14 +36,16 @@ const (
 // request would otherwise get two more for each that failed: that it failed, and that it no longer does.
 const tellAfter = 2 * time.Second
 
-// passing says whether writes fail for want of an answer, and have not for long.
+// passing says whether writes fail for want of an answer, and have not for long. As with fights, the clock is the one by which the
+// queue tries again.
 func (r *NamespaceReconciler) passing(s *scope) bool {
 	if s.transient == nil {
 		return false
 	}
-	since, _ := r.failing.LoadOrStore(s.key(), s.now)
+	now := r.fights.clock.Now()
+	since, _ := r.failing.LoadOrStore(s.key(), now)
 	at, ok := since.(time.Time)
-	return ok && s.now.Sub(at) < tellAfter
+	return ok && now.Sub(at) < tellAfter
 }
 
 // record writes the coverage when it changed, then tells the store, the metrics and, of a new state, an event. After a
@@ -63,6 +61,10 @@ func (r *NamespaceReconciler) record(ctx context.Context, s *scope) error {
 	state := s.state()
 	if state == "" {
 		return r.recordOutOfScope(ctx, s)
+	}
+	if s.contested != "" && s.previous != nil && !r.elected() { // the active replica tells of a fight
+		r.tell(s, state)
+		return nil
 	}
 	if s.wrote && s.refused == "" && s.transient == nil && s.contested == "" { // in a fight every look writes
 		s.deferred, s.requeueAfter = true, soon
@@ -84,13 +86,7 @@ func (r *NamespaceReconciler) record(ctx context.Context, s *scope) error {
 		}
 		state = pcinetv1alpha1.CoverageFailing
 	}
-	for _, p := range intended.Status.Policies {
-		r.authored.Delete(types.NamespacedName{Namespace: s.namespace.Name, Name: p.Name})
-	}
-	r.Store.Set(s.namespace.Name, s.baseline.Name, Record{
-		Generation: s.baseline.Generation, UID: s.baseline.UID, Sequence: s.sequence, State: state, Stalled: s.stalled(),
-		Worst: s.worst(), Widening: s.finding("NothingWidens").Failed().Message,
-	})
+	r.tell(s, state)
 	if operation == apply.None {
 		return nil
 	}
@@ -98,33 +94,57 @@ func (r *NamespaceReconciler) record(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// writeCoverage writes the coverage if it differs from the live one. What admission makes of it is no coverage: the gate would
-// believe it.
+// tell has the baseline know.
+func (r *NamespaceReconciler) tell(s *scope, state pcinetv1alpha1.CoverageState) {
+	r.Store.Set(s.namespace.Name, s.baseline.Name, Record{
+		Generation: s.baseline.Generation, UID: s.baseline.UID, Sequence: s.sequence, State: state, Stalled: s.stalled(),
+		Worst: s.worst(), Widening: s.finding("NothingWidens").Failed().Message,
+	})
+}
+
+// writeCoverage writes the coverage if it differs from the live one. It may be fought over as everything may. What admission
+// makes of it is no coverage: the gate would believe it.
 func (r *NamespaceReconciler) writeCoverage(ctx context.Context, s *scope, intended *pcinetv1alpha1.NamespaceCoverage) (apply.Operation, error) {
 	var live client.Object // a nil *NamespaceCoverage in it would not be nil
+	var drift apply.Drift
 	if s.previous != nil {
-		live = s.previous
+		live, drift = s.previous, apply.Diff(intended, s.previous)
 	} else if there, err := r.denyIsThere(ctx, s); err != nil || !there {
 		s.requeueAfter = sooner(s.requeueAfter, retryStale)
 		return apply.None, err
 	}
+	key, again := coverages.key(intended), r.Store.Last(s.namespace.Name, s.baseline.Name).State != ""
+	if again && (live == nil || !drift.None()) {
+		if left := r.fights.need(key, drift.Manager, r.elected()); left > 0 {
+			s.requeueAfter = sooner(s.requeueAfter, left)
+			return apply.None, nil
+		}
+		r.fights.wrote(key)
+	}
 	change, err := r.Applier.Write(ctx, intended, live)
 	switch {
 	case stale(err):
-		s.requeueAfter, err = retryStale, nil
-	case err == nil && change.Operation != apply.None:
+		s.requeueAfter = retryStale
+		return apply.None, nil
+	case err != nil:
+		return apply.None, err
+	case change.Operation != apply.None:
 		if d := apply.Diff(intended, change.Object); !d.None() {
-			err = apierrors.NewForbidden(coverages, intended.Name, fmt.Errorf("admission changes %s of the coverage", strings.Join(d.Fields, ", ")))
+			return change.Operation, apierrors.NewForbidden(schema.ParseGroupResource(coverages.resource), intended.Name,
+				fmt.Errorf("admission changes %s of the coverage", strings.Join(d.Fields, ", ")))
 		}
 	}
-	return or(change.Operation, apply.None), err
+	for _, p := range intended.Status.Policies {
+		r.authored.Delete(objectKey{p.Resource, s.namespace.Name, p.Name})
+	}
+	return change.Operation, nil
 }
 
 // denyIsThere asks the API server for a deny that this process did not write, before the first coverage says that it is in place:
 // the caches may show an earlier namespace of that name, and its deny, when only that of coverages knows that it has gone.
 func (r *NamespaceReconciler) denyIsThere(ctx context.Context, s *scope) (bool, error) {
 	for _, w := range s.wanted {
-		if w.policy.Role != policy.Deny || w.live == nil || r.author(w.live).uid == w.live.GetUID() {
+		if w.policy.Role != policy.Deny || w.live == nil || r.author(w.api.key(w.live)).uid == w.live.GetUID() {
 			continue
 		}
 		_, empty := w.api.New()
@@ -168,15 +188,19 @@ func (r *NamespaceReconciler) recordOutOfScope(ctx context.Context, s *scope) er
 	return nil
 }
 
-// announce emits an event when the state has changed, except for a namespace that is protected at once: a cluster that
-// makes many namespaces would drown in them.
+// announce emits an event when a fight has begun or the state has changed, except for a namespace that is protected at once: a
+// cluster that makes many namespaces would drown in them.
 func (r *NamespaceReconciler) announce(ctx context.Context, s *scope, state pcinetv1alpha1.CoverageState) {
+	if s.contested != "" && (s.previous == nil || !apimeta.IsStatusConditionTrue(s.previous.Status.Conditions, pcinetv1alpha1.ConditionContested)) {
+		ctrl.LoggerFrom(ctx).Info("A fight has begun", "baseline", s.baseline.Name, "detail", s.contested)
+		r.event(s, eventWarning, pcinetv1alpha1.ReasonRepeatedChanges, "Protect", s.contested)
+	}
 	if s.previous != nil && s.previous.Status.State == state {
 		return
 	}
 	worst := s.worst()
 	switch {
-	case state == pcinetv1alpha1.CoverageFailing, state == pcinetv1alpha1.CoverageContested:
+	case state == pcinetv1alpha1.CoverageFailing:
 		ctrl.LoggerFrom(ctx).Info("A namespace is not as it should be", "baseline", s.baseline.Name, "state", string(state), "reason", worst.Reason, "detail", worst.Message)
 		r.event(s, eventWarning, worst.Reason, "Protect", worst.Message)
 	case state == pcinetv1alpha1.CoverageExempt:

@@ -70,8 +70,15 @@ type wantedPolicy struct {
 	api      *policyAPI
 	intended render.Object
 	live     client.Object // nil when there is none
+	drift    apply.Drift
 	state    pcinetv1alpha1.PolicyState
 	message  string
+	// again: it has to be written although nobody asked for a change; left is how long that has to wait.
+	again bool
+	left  time.Duration
+	// repeated: it had to be repaired again and again of late; contested says who fights over it, empty when nobody does.
+	repeated  bool
+	contested string
 	// collides is the name that somebody else's object has; intended then has a second one.
 	collides string
 }
@@ -87,11 +94,12 @@ func (s *scope) auditing() bool {
 
 // owns says whether a live object is this baseline's: by its labels, or, when somebody removed those, by the UID that we
 // remember or wrote down. An object with neither is somebody else's, whatever its name.
-func (r *NamespaceReconciler) owns(s *scope, obj client.Object) bool {
+func (r *NamespaceReconciler) owns(s *scope, live livePolicy) bool {
+	obj := live.object
 	if render.Owner(obj.GetLabels()) == s.baseline.Name {
 		return true
 	}
-	if by := r.author(obj); by.baseline == s.baseline.Name && by.uid == obj.GetUID() {
+	if by := r.author(live.key()); by.baseline == s.baseline.Name && by.uid == obj.GetUID() {
 		return true
 	}
 	if s.previous == nil {
@@ -105,9 +113,9 @@ func (r *NamespaceReconciler) owns(s *scope, obj client.Object) bool {
 	return false
 }
 
-// author returns who wrote the policy of that name, if that is in no coverage yet.
-func (r *NamespaceReconciler) author(obj client.Object) author {
-	value, _ := r.authored.Load(client.ObjectKeyFromObject(obj))
+// author returns who wrote a policy, if that is in no coverage yet.
+func (r *NamespaceReconciler) author(key objectKey) author {
+	value, _ := r.authored.Load(key)
 	by, _ := value.(author)
 	return by
 }
@@ -129,7 +137,7 @@ func (r *NamespaceReconciler) compare(ctx context.Context, s *scope) error {
 	if s.invalid != "" {
 		return nil
 	}
-	keep := map[string]bool{}
+	keep := map[objectKey]bool{}
 	if s.decision.Verdict == plan.InScope {
 		var err error
 		if s.wanted, err = r.compareIn(ctx, s, s.backend.api, keep); err != nil {
@@ -144,7 +152,7 @@ func (r *NamespaceReconciler) compare(ctx context.Context, s *scope) error {
 	var allowances []livePolicy
 	for _, live := range s.live {
 		switch {
-		case keep[live.key()] || !r.owns(s, live.object):
+		case keep[live.key()] || !r.owns(s, live):
 		case live.denies():
 			s.superfluous = append(s.superfluous, live)
 		default:
@@ -156,18 +164,28 @@ func (r *NamespaceReconciler) compare(ctx context.Context, s *scope) error {
 }
 
 // compareIn compares in one API, and notes which objects of it are to stay.
-func (r *NamespaceReconciler) compareIn(ctx context.Context, s *scope, api *policyAPI, keep map[string]bool) ([]*wantedPolicy, error) {
+func (r *NamespaceReconciler) compareIn(ctx context.Context, s *scope, api *policyAPI, keep map[objectKey]bool) ([]*wantedPolicy, error) {
 	var out []*wantedPolicy
 	for _, p := range s.decision.Set.Ordered() {
 		w := &wantedPolicy{policy: p, api: api, intended: render.Render(api, s.decision.Set, p)}
 		if err := r.find(ctx, s, w); err != nil {
 			return nil, err
 		}
+		r.contend(s, w)
+		second, err := r.second(ctx, s, w)
+		if err != nil {
+			return nil, err
+		}
+		if second != nil { // first, because it may last
+			out = append(out, second)
+		}
 		out = append(out, w)
-		keep[livePolicy{w.intended, api}.key()] = true
+	}
+	for _, w := range out {
+		keep[w.key()] = true
 	}
 	for _, o := range s.decision.Set.Omitted {
-		keep[api.resource+"/"+render.Name(s.baseline.Name, o.Name)] = true
+		keep[objectKey{api.resource, s.namespace.Name, render.Name(s.baseline.Name, o.Name)}] = true
 	}
 	return out, nil
 }
@@ -179,29 +197,35 @@ func (r *NamespaceReconciler) find(ctx context.Context, s *scope, w *wantedPolic
 	if err != nil {
 		return err
 	}
-	if live != nil && !r.owns(s, live) {
+	if live != nil && !r.owns(s, livePolicy{live, w.api}) {
 		w.collides = live.GetName()
 		w.intended.SetName(render.SecondName(live.GetName()))
 		if live, err = r.get(ctx, s, w); err != nil {
 			return err
 		}
-		if live != nil && !r.owns(s, live) {
+		if live != nil && !r.owns(s, livePolicy{live, w.api}) {
 			w.live, w.state = live, pcinetv1alpha1.PolicyCollision
 			w.message = "it is not ours, and so is " + w.collides + "; delete or rename one of them"
 			return nil
 		}
 	}
-	w.live = live
-	w.state = pcinetv1alpha1.PolicyInPlace
+	w.see(live)
+	return nil
+}
+
+// see compares with the live object, nil for none.
+func (w *wantedPolicy) see(live client.Object) {
+	w.live, w.state = live, pcinetv1alpha1.PolicyInPlace
 	if live == nil {
 		w.state, w.message = pcinetv1alpha1.PolicyMissing, "it does not exist"
-	} else if d := apply.Diff(w.intended, live); !d.None() {
-		w.state, w.message = pcinetv1alpha1.PolicyDrifted, driftMessage(d)
+	} else if w.drift = apply.Diff(w.intended, live); !w.drift.None() {
+		w.state, w.message = pcinetv1alpha1.PolicyDrifted, driftMessage(w.drift)
 	} else if why := w.api.refused(live); why != "" {
 		w.state, w.message = pcinetv1alpha1.PolicyRefused, why
 	}
-	return nil
 }
+
+func (w *wantedPolicy) key() objectKey { return w.api.key(w.intended) }
 
 // get returns the live object that has a wanted policy's name. What is older than the namespace is there only if the API server
 // has said so: see contemporary.

@@ -29,8 +29,8 @@ func TestTriage(t *testing.T) {
 		c := &pcinetv1alpha1.NamespaceCoverage{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "pci"}}
 		c.Status.BaselineGeneration = 3
 		c.Status.Policies = []pcinetv1alpha1.CoveragePolicy{
-			{Name: deny.Name, Resource: backends.policies[0].resource, UID: "1"},
-			{Name: deny.Name, Resource: "ciliumnetworkpolicies.cilium.io", UID: "2"}, // not looked at
+			{Name: deny.name, Resource: backends.policies[0].resource, UID: "1"},
+			{Name: deny.name, Resource: "ciliumnetworkpolicies.cilium.io", UID: "2"}, // not looked at
 		}
 		if change != nil {
 			change(c)
@@ -38,7 +38,7 @@ func TestTriage(t *testing.T) {
 		return c
 	}
 	policy := func(change func(*networkingv1.NetworkPolicy)) client.Object {
-		p := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: deny.Name, UID: "1"}}
+		p := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: deny.name, UID: "1"}}
 		if change != nil {
 			change(p)
 		}

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/client-go/util/workqueue"
+	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -41,7 +42,7 @@ type queue = workqueue.TypedRateLimitingInterface[ctrl.Request]
 // SetupWithManager watches everything that makes a namespace need another look. An event costs O(1): one key. Only a
 // changed baseline, a changed platform and the election look at every namespace, in the background.
 func (r *NamespaceReconciler) SetupWithManager(mgr ctrl.Manager, workers int) error {
-	r.fights = newFights()
+	r.fights = newFights(clock.RealClock{}, r.Metrics.Fights.Inc)
 	c, err := ctrl.NewControllerManagedBy(mgr).
 		Named("namespace").
 		WithOptions(controller.Options{
@@ -51,26 +52,30 @@ func (r *NamespaceReconciler) SetupWithManager(mgr ctrl.Manager, workers int) er
 			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[ctrl.Request](retryFirst, retryLast),
 		}).
 		Watches(&corev1.Namespace{}, r.namespaceHandler()).
-		Watches(&networkingv1.NetworkPolicy{}, r.contentHandler(newVersion)).
-		Watches(&pcinetv1alpha1.NamespaceCoverage{}, r.contentHandler(newVersion), builder.WithPredicates(existing)).
-		Watches(&corev1.Pod{}, r.contentHandler(newPhase)).
+		Watches(&networkingv1.NetworkPolicy{}, r.contentHandler(&r.Backends.policies[0].kind, newVersion)).
+		Watches(&pcinetv1alpha1.NamespaceCoverage{}, r.contentHandler(&coverages, newVersion), builder.WithPredicates(existing)).
+		Watches(&corev1.Pod{}, r.contentHandler(&kind{}, newPhase)).
 		Watches(&pcinetv1alpha1.PCINetworkBaseline{}, r.baselineHandler()).
 		WatchesRawSource(source.Func(r.everything)).
 		Build(r)
 	if err != nil {
 		return err
 	}
-	r.Backends.watchPolicies = func(obj client.Object) error {
-		return c.Watch(source.Kind[client.Object](mgr.GetCache(), obj, r.contentHandler(newVersion)))
+	r.Backends.watchPolicies = func(obj client.Object, k *kind) error {
+		return c.Watch(source.Kind[client.Object](mgr.GetCache(), obj, r.contentHandler(k, newVersion)))
 	}
 	return nil
 }
 
 // add enqueues a namespace; on a standby after a delay, so that the active replica goes first.
 func (r *NamespaceReconciler) add(q queue, namespace string, priority int) {
-	opts := priorityqueue.AddOpts{Priority: &priority}
+	r.addAfter(q, namespace, priority, 0)
+}
+
+func (r *NamespaceReconciler) addAfter(q queue, namespace string, priority int, after time.Duration) {
+	opts := priorityqueue.AddOpts{Priority: &priority, After: after}
 	if !r.elected() {
-		opts.After = standbyDelay
+		opts.After = max(after, standbyDelay)
 	}
 	req := ctrl.Request{}
 	req.Name = namespace
@@ -107,28 +112,32 @@ func (r *NamespaceReconciler) namespaceHandler() handler.EventHandler {
 }
 
 // contentHandler is for what lives in namespaces. The initial list needs no events: it is complete before the first
-// namespace is looked at. Nor do our own writes: whoever writes a policy looks again to record it.
-func (r *NamespaceReconciler) contentHandler(matters func(o, n client.Object) bool) handler.EventHandler {
+// namespace is looked at. Nor do our own writes: whoever writes a policy looks again to record it. In a fight an event waits until
+// something can be done about it.
+func (r *NamespaceReconciler) contentHandler(k *kind, matters func(o, n client.Object) bool) handler.EventHandler {
+	look := func(q queue, obj client.Object, priority int) {
+		r.addAfter(q, obj.GetNamespace(), priority, r.fights.seen(k.key(obj), r.elected()))
+	}
 	return handler.Funcs{
 		CreateFunc: func(_ context.Context, e event.CreateEvent, q queue) {
-			if !e.IsInInitialList && !r.echo(e.Object) {
-				r.add(q, e.Object.GetNamespace(), background) // creations only add
+			if !e.IsInInitialList && !r.echo(k, e.Object) {
+				look(q, e.Object, background) // creations only add
 			}
 		},
 		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) {
-			if matters(e.ObjectOld, e.ObjectNew) && !r.echo(e.ObjectNew) {
-				r.add(q, e.ObjectNew.GetNamespace(), 0)
+			if matters(e.ObjectOld, e.ObjectNew) && !r.echo(k, e.ObjectNew) {
+				look(q, e.ObjectNew, 0)
 			}
 		},
 		DeleteFunc: func(_ context.Context, e event.DeleteEvent, q queue) {
-			r.add(q, e.Object.GetNamespace(), 0)
+			look(q, e.Object, 0)
 		},
 	}
 }
 
 // echo says whether an object is as we ourselves have just written it.
-func (r *NamespaceReconciler) echo(obj client.Object) bool {
-	by := r.author(obj)
+func (r *NamespaceReconciler) echo(k *kind, obj client.Object) bool {
+	by := r.author(k.key(obj))
 	return by.uid == obj.GetUID() && by.version == obj.GetResourceVersion()
 }
 

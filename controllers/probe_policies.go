@@ -79,7 +79,7 @@ func (r *ProbeReconciler) terms(s *probeScope) string {
 		}
 	}
 	for _, p := range s.policies {
-		out = append(out, p.key()+" "+string(p.object.GetUID())+" "+p.object.GetResourceVersion())
+		out = append(out, string(p.object.GetUID())+" "+p.object.GetResourceVersion())
 	}
 	for _, b := range s.covering {
 		out = append(out, b.Name+" "+string(b.UID))

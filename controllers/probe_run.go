@@ -43,7 +43,7 @@ const (
 	preparing       stage = iota // the policies between the canaries are being written
 	startingTargets              // targets were made
 	startingSources              // sources were made, too
-	standing                     // all are idle, until the round is due
+	idle                         // all canaries run, and wait until the round is due
 	flipping                     // what was open is denied now, and is given time to be
 	asked                        // sources dial
 	concluding                   // targets do: they end then, so that nobody may need them any more
@@ -76,7 +76,7 @@ func (r *ProbeReconciler) step(ctx context.Context, s *probeScope) (time.Duratio
 		return r.startSources(ctx, s, conditions)
 	case startingSources:
 		return r.stand(s, conditions)
-	case standing:
+	case idle:
 		return r.flip(s, conditions)
 	case flipping:
 		return r.ask(ctx, s)
@@ -227,7 +227,7 @@ func (r *ProbeReconciler) stand(s *probeScope, conditions map[probe.Canary]probe
 			return r.run.since.Add(startLimit).Sub(s.now), nil
 		}
 	}
-	r.run.enter(standing, s.now)
+	r.run.enter(idle, s.now)
 	return time.Millisecond, nil
 }
 

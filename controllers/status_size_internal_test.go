@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
@@ -32,13 +33,13 @@ func crowd(n int, letter string) Tally {
 	store := NewStore()
 	text := strings.Repeat(letter, 2000)
 	for i := range n {
-		state := pcinetv1alpha1.CoverageFailing
+		state, reason := pcinetv1alpha1.CoverageFailing, strings.Repeat("R", 64)
 		if i%2 == 1 {
-			state = pcinetv1alpha1.CoverageContested
+			state, reason = pcinetv1alpha1.CoverageContested, pcinetv1alpha1.ReasonRepeatedChanges
 		}
 		store.Set(fmt.Sprintf("n%062d", i), longest.Name, Record{
 			Generation: longest.Generation, State: state, Stalled: true, Widening: text,
-			Worst: checks.Finding{Reason: strings.Repeat("R", 64), Message: text},
+			Worst: checks.Finding{Reason: reason, Message: text},
 		})
 	}
 	return store.Tally(longest)
@@ -123,6 +124,9 @@ func checkSize(t *testing.T, s *baselineScope) {
 	}
 	if len(data) > statusLimit {
 		t.Errorf("the status takes %d bytes, want at most %d", len(data), statusLimit)
+	}
+	if !apimeta.IsStatusConditionTrue(got.Conditions, pcinetv1alpha1.ConditionContested) {
+		t.Error("it does not say that namespaces are contested")
 	}
 	if want := fmt.Sprintf("0/%d", s.selected()); got.Covered != want {
 		t.Errorf("covered is %q, want %q", got.Covered, want)

@@ -117,7 +117,7 @@ const (
 
 // PolicyState says how a live policy compares with the intended one.
 //
-// +kubebuilder:validation:Enum=InPlace;Missing;Drifted;Collision;Superfluous;Refused
+// +kubebuilder:validation:Enum=InPlace;Missing;Drifted;Collision;Superfluous;Refused;Contested
 type PolicyState string
 
 // The values of PolicyState.
@@ -134,6 +134,9 @@ const (
 	PolicySuperfluous PolicyState = "Superfluous"
 	// PolicyRefused: it exists and matches, but the policy engine says that it will not have it.
 	PolicyRefused PolicyState = "Refused"
+	// PolicyContested: somebody else keeps changing or deleting it, so it may match or not at any moment; it is restored every
+	// 2 seconds.
+	PolicyContested PolicyState = "Contested"
 )
 
 // CoveragePolicy is one policy of the namespace.

@@ -99,7 +99,7 @@ func prepareMachine(args []string) error {
 // hold ends the machine when its leash is let go: the pipe is closed with nothing
 // written, or the process of the descriptor, which cannot be read, has ended.
 func hold(leash *os.File) {
-	poll := []unix.PollFd{{Fd: int32(leash.Fd()), Events: unix.POLLIN}} //nolint:gosec // G115: a small number
+	poll := []unix.PollFd{{Fd: int32(leash.Fd()), Events: unix.POLLIN}}
 	for {
 		if _, err := unix.Poll(poll, -1); !errors.Is(err, unix.EINTR) {
 			break
@@ -128,7 +128,7 @@ type mount struct {
 
 func (m mount) do() error {
 	for _, folder := range append(m.make, m.target) {
-		if err := os.MkdirAll(folder, 0o755); err != nil { //nolint:gosec // G301: as on any system
+		if err := os.MkdirAll(folder, 0o755); err != nil {
 			return err
 		}
 	}

@@ -77,7 +77,7 @@ func launch(dir, name string, hub *machine, listener *os.File) (*machine, error)
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(self, append([]string{commandEnter, dir, name}, cgroups...)...) //nolint:gosec,noctx // G204: ourselves; it outlives this process
+	cmd := exec.Command(self, append([]string{commandEnter, dir, name}, cgroups...)...) //nolint:noctx // ourselves; it outlives this process
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{held, told} // leashFD, reportsFD
 	if listener != nil {
@@ -180,19 +180,18 @@ func execIn(ctx context.Context, dir string, args []string) error {
 			return err
 		}
 		target := []string{"--target", strconv.Itoa(m.PID), "--all", "--wdns=" + here, "--"}
-		cmd := exec.CommandContext(ctx, "nsenter", append(target, args[1:]...)...) //nolint:gosec // G204: running the given command is the purpose
+		cmd := exec.CommandContext(ctx, "nsenter", append(target, args[1:]...)...)
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 		err = cmd.Run()
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
-			return &exitStatus{exit.ExitCode()}
+		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+			return &statusError{exit.ExitCode()}
 		}
 		return err
 	}
 	return fmt.Errorf("no machine %q runs here; see 'make cluster'", args[0])
 }
 
-// exitStatus is the status of a command that was run for its own sake.
-type exitStatus struct{ code int }
+// statusError is the status of a command that was run for its own sake.
+type statusError struct{ code int }
 
-func (e *exitStatus) Error() string { return fmt.Sprintf("exit status %d", e.code) }
+func (e *statusError) Error() string { return fmt.Sprintf("exit status %d", e.code) }

@@ -25,6 +25,7 @@ const (
 )
 
 const help = `usage, from the root of the repository:
+  bin/node/cluster check                                see whether this machine can run nodes; exit status 3 if not
   bin/node/cluster build [-cni none|cilium]             build or download what a cluster is made of
   bin/node/cluster up    [-cni none|cilium] [-nodes N]  start one
   bin/node/cluster up    [FLAG]... -- COMMAND [ARG]...  start one for a command, and end it with the command
@@ -42,7 +43,7 @@ func main() {
 	err := run(ctx, os.Args[1:])
 	stop()
 	var unsupported *unsupportedError
-	var status *exitStatus
+	var status *statusError
 	switch {
 	case err == nil:
 	case errors.As(err, &status):
@@ -80,6 +81,8 @@ func run(ctx context.Context, args []string) error {
 			return newBuilder(opts, os.Stdout).build(ctx)
 		}
 		return up(ctx, opts)
+	case "check":
+		return check(ctx, root)
 	case "join":
 		return join(ctx, filepath.Join(root, runDir))
 	case "down":

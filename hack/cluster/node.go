@@ -134,7 +134,7 @@ func (n *node) startContainerd(ctx context.Context) error {
 
 // connect waits until the machine has been plugged in; see plug.
 func (n *node) connect(ctx context.Context) error {
-	err := wait(ctx, "interface eth0", startLimit, func(context.Context) error {
+	err := wait(ctx, "interface eth0", func(context.Context) error {
 		_, err := net.InterfaceByName("eth0")
 		return err
 	})
@@ -145,7 +145,7 @@ func (n *node) connect(ctx context.Context) error {
 }
 
 func (n *node) awaitServer(ctx context.Context) error {
-	err := wait(ctx, "the API server", startLimit, func(context.Context) error {
+	err := wait(ctx, "the API server", func(context.Context) error {
 		_, err := os.Stat(filepath.Join(n.dir, joinFile))
 		return err
 	})
@@ -207,7 +207,7 @@ func (n *node) podRange(ctx context.Context) (string, error) {
 
 func (n *node) startNetwork(ctx context.Context) error {
 	plugins := []string{"/usr/lib/cni/bridge", "/usr/lib/cni/host-local", "/usr/lib/cni/loopback", "/usr/lib/cni/portmap", n.binary("cilium-cni")}
-	if err := os.MkdirAll("/opt/cni/bin", 0o755); err != nil { //nolint:gosec // G301: as on any system
+	if err := os.MkdirAll("/opt/cni/bin", 0o755); err != nil {
 		return err
 	}
 	for _, p := range plugins {
@@ -250,14 +250,14 @@ func (n *node) startBridge(ctx context.Context) error {
 // writeNetworkConfig tells containerd of the network; the node can then become Ready.
 func (n *node) writeNetworkConfig(content string) error {
 	const dir = "/etc/cni/net.d"
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // G301: as on any system
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(dir, "05-pods.conflist"), []byte(content), 0o600)
 }
 
 func (n *node) awaitReady(ctx context.Context) error {
-	err := wait(ctx, "the node to be Ready", startLimit, func(ctx context.Context) error {
+	err := wait(ctx, "the node to be Ready", func(ctx context.Context) error {
 		node, err := n.client.CoreV1().Nodes().Get(ctx, n.name, metav1.GetOptions{})
 		if err != nil {
 			return err

@@ -113,7 +113,7 @@ func carry(conn net.Conn, to string) {
 // that a cluster stands in does.
 func keepRoutes(ctx context.Context, client kubernetes.Interface) {
 	known := map[string]string{}
-	for {
+	for ctx.Err() == nil {
 		watch, err := client.CoreV1().Nodes().Watch(ctx, metav1.ListOptions{})
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "watching nodes:", err)

@@ -55,10 +55,9 @@ func (b *builder) fetchPackages(ctx context.Context) error {
 // missingPackages asks apt what it would install, as NAME=VERSION.
 func missingPackages(ctx context.Context, names []string) ([]string, error) {
 	args := append([]string{"install", "--simulate", "--no-install-recommends", "-qq"}, names...)
-	out, err := exec.CommandContext(ctx, "apt-get", args...).Output() //nolint:gosec // G204: the names are ours
+	out, err := exec.CommandContext(ctx, "apt-get", args...).Output()
 	if err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
+		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 			return nil, fmt.Errorf("apt-get %s: %s", strings.Join(args, " "), strings.TrimSpace(string(exit.Stderr)))
 		}
 		return nil, err
@@ -66,7 +65,8 @@ func missingPackages(ctx context.Context, names []string) ([]string, error) {
 	var missing []string
 	for line := range strings.Lines(string(out)) { // Inst NAME (VERSION ...)
 		if fields := strings.Fields(line); len(fields) > 2 && fields[0] == "Inst" {
-			version, _, _ := strings.Cut(strings.TrimPrefix(line[strings.Index(line, "("):], "("), " ")
+			_, about, _ := strings.Cut(line, "(")
+			version, _, _ := strings.Cut(about, " ")
 			missing = append(missing, fields[1]+"="+version)
 		}
 	}
@@ -76,7 +76,7 @@ func missingPackages(ctx context.Context, names []string) ([]string, error) {
 func (b *builder) unpack(ctx context.Context, packages []string) error {
 	root := filepath.Join(b.dir, packagesDir)
 	for _, dir := range []string{"bin", "sbin", "lib"} { // older packages know these as folders of their own
-		if err := os.MkdirAll(filepath.Join(root, "usr", dir), 0o755); err != nil { //nolint:gosec // G301: as on any system
+		if err := os.MkdirAll(filepath.Join(root, "usr", dir), 0o755); err != nil {
 			return err
 		}
 		if err := os.Symlink(filepath.Join("usr", dir), filepath.Join(root, dir)); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -88,11 +88,11 @@ func (b *builder) unpack(ctx context.Context, packages []string) error {
 	}
 	b.say("downloading and unpacking %d Debian packages", len(packages))
 	downloads := filepath.Join(b.dir, "downloads")
-	if err := os.MkdirAll(downloads, 0o755); err != nil { //nolint:gosec // G301: as on any system
+	if err := os.MkdirAll(downloads, 0o755); err != nil {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(downloads) }()
-	cmd := exec.CommandContext(ctx, "apt-get", slices.Concat([]string{"download", "-qq", "-o", "APT::Sandbox::User=root"}, packages)...) //nolint:gosec // G204: names that apt gave us
+	cmd := exec.CommandContext(ctx, "apt-get", slices.Concat([]string{"download", "-qq", "-o", "APT::Sandbox::User=root"}, packages)...)
 	cmd.Dir = downloads
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("apt-get download %s: %w: %s", strings.Join(packages, " "), err, out)
@@ -102,7 +102,7 @@ func (b *builder) unpack(ctx context.Context, packages []string) error {
 		return err
 	}
 	for _, archive := range archives {
-		pack := exec.CommandContext(ctx, "sh", "-c", `dpkg-deb --fsys-tarfile "$1" | tar -x --keep-directory-symlink -C "$2"`, "unpack", archive, root) //nolint:gosec // G204: a fixed script
+		pack := exec.CommandContext(ctx, "sh", "-c", `dpkg-deb --fsys-tarfile "$1" | tar -x --keep-directory-symlink -C "$2"`, "unpack", archive, root)
 		if out, err := pack.CombinedOutput(); err != nil {
 			return fmt.Errorf("unpacking %s: %w: %s", archive, err, out)
 		}
@@ -114,8 +114,8 @@ func (b *builder) unpack(ctx context.Context, packages []string) error {
 func (b *builder) linkAlternatives() error {
 	const target = "xtables-nft-multi"
 	sbin := filepath.Join(b.dir, packagesDir, "usr", "sbin")
-	if _, err := os.Stat(filepath.Join(sbin, target)); err != nil {
-		return nil // not unpacked: not needed, or installed
+	if _, err := os.Stat(filepath.Join(sbin, target)); errors.Is(err, fs.ErrNotExist) {
+		return nil // not needed, or installed
 	}
 	for _, name := range []string{"iptables", "ip6tables"} {
 		for _, suffix := range []string{"", "-save", "-restore"} {

@@ -39,6 +39,21 @@ func preflight(ctx context.Context) error {
 	return nil
 }
 
+// check returns an *unsupportedError if nodes cannot run here, or what they need of Debian is not to be had.
+func check(ctx context.Context, root string) error {
+	if err := preflight(ctx); err != nil {
+		return err
+	}
+	b := newBuilder(options{root: root, cni: cniCilium}, os.Stdout)
+	if err := os.MkdirAll(b.dir, 0o755); err != nil {
+		return err
+	}
+	if err := b.fetchPackages(ctx); err != nil {
+		return &unsupportedError{[]string{err.Error()}}
+	}
+	return nil
+}
+
 // checkNamespaces makes what a machine is made of, once.
 func checkNamespaces(ctx context.Context) error {
 	err := command(ctx, "unshare", "--mount", "--net", "--pid", "--fork", "--uts", "--ipc", "--cgroup", "--",
@@ -96,9 +111,9 @@ func checkPrograms(context.Context) error {
 	return nil
 }
 
-// isRunning reports whether a process holds the lock on a file; see up.
+// lock takes the lock on a file, which ends with the process.
 func lock(path string) (*os.File, error) {
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // G304: a file of ours
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}

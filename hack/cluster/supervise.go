@@ -64,7 +64,7 @@ func (s *supervisor) file(name string) string { return filepath.Join("/run", nam
 
 // daemon starts a program that runs as long as the machine.
 func (s *supervisor) daemon(name, path string, args ...string) (*process.Process, error) {
-	cmd := exec.Command(path, args...) //nolint:gosec,noctx // G204: starting the given programs is the purpose; they outlive any context
+	cmd := exec.Command(path, args...) //nolint:noctx // starting the given programs is the purpose; they outlive any context
 	cmd.Env = append(os.Environ(),
 		"PATH="+s.build+":/usr/lib/llvm-19/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin",
 		"TMPDIR=/run", "K8S_NODE_NAME="+s.name, "KUBERNETES_SERVICE_HOST=")
@@ -73,8 +73,8 @@ func (s *supervisor) daemon(name, path string, args ...string) (*process.Process
 }
 
 // wait polls until check succeeds.
-func wait(ctx context.Context, what string, limit time.Duration, check func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+func wait(ctx context.Context, what string, check func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	for {
 		err := check(ctx)

@@ -70,14 +70,13 @@ func up(ctx context.Context, opts options) error {
 // command runs the command that the cluster is for. It must be called on the
 // first thread: the command ends with the thread that started it.
 func (l *launcher) command(ctx context.Context) error {
-	cmd := exec.CommandContext(ctx, l.opts.command[0], l.opts.command[1:]...) //nolint:gosec // G204: running the given command is the purpose
+	cmd := exec.CommandContext(ctx, l.opts.command[0], l.opts.command[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+filepath.Join(l.dir, kubeconfigFile))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	err := cmd.Run()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) && ctx.Err() == nil {
-		return &exitStatus{exit.ExitCode()}
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok && ctx.Err() == nil {
+		return &statusError{exit.ExitCode()}
 	}
 	return err
 }
@@ -210,7 +209,7 @@ func (l *launcher) add(ctx context.Context, m *machine) error {
 // applyAddons makes the objects without which a cluster is of no use, and waits
 // until its DNS answers: the last thing to come.
 func (l *launcher) applyAddons(ctx context.Context) error {
-	err := wait(ctx, "the API server", startLimit, func(context.Context) error {
+	err := wait(ctx, "the API server", func(context.Context) error {
 		_, err := os.Stat(filepath.Join(l.dir, joinFile))
 		return err
 	})

@@ -50,7 +50,7 @@ func typeOf(c prometheus.Collector) string {
 	switch c.(type) {
 	case *prometheus.GaugeVec, prometheus.Gauge:
 		return "gauge"
-	case *prometheus.CounterVec:
+	case *prometheus.CounterVec, prometheus.Counter:
 		return "counter"
 	case *prometheus.HistogramVec, prometheus.Histogram:
 		return "histogram"

@@ -91,6 +91,8 @@ func DenyInPlace(s Subject) Finding {
 			f.Reason = pcinetv1alpha1.ReasonNameCollision // both names are taken
 		case pcinetv1alpha1.PolicyRefused:
 			f.Reason = pcinetv1alpha1.ReasonPolicyRefused
+		case pcinetv1alpha1.PolicyContested:
+			f.Reason = pcinetv1alpha1.ReasonRepeatedChanges
 		default:
 		}
 		f.Message = describe(s, p)
@@ -110,6 +112,9 @@ func AllowancesInPlace(s Subject) Finding {
 			return Finding{Check: f.Check, Clause: f.Clause, Result: Fail, Reason: pcinetv1alpha1.ReasonPolicyRefused, Message: describe(s, p)}
 		case p.Role == pcinetv1alpha1.RoleAllowance && p.State != pcinetv1alpha1.PolicyInPlace:
 			f.Result, f.Reason, f.Message = Fail, pcinetv1alpha1.ReasonPoliciesMissing, describe(s, p)
+			if p.State == pcinetv1alpha1.PolicyContested {
+				f.Reason = pcinetv1alpha1.ReasonRepeatedChanges
+			}
 		}
 	}
 	return f

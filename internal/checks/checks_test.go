@@ -22,6 +22,7 @@ const (
 	missing     = pcinetv1alpha1.PolicyMissing
 	drifted     = pcinetv1alpha1.PolicyDrifted
 	collision   = pcinetv1alpha1.PolicyCollision
+	contested   = pcinetv1alpha1.PolicyContested
 	superfluous = pcinetv1alpha1.PolicySuperfluous
 )
 
@@ -70,7 +71,11 @@ func TestDenyInPlace(t *testing.T) {
 		f.Reason = pcinetv1alpha1.ReasonNameCollision
 		return f
 	}
+	fought := fail("NetworkPolicy shop/d is contested: eve keeps changing it.")
+	fought.Reason = pcinetv1alpha1.ReasonRepeatedChanges
 	runChecks(t, checks.DenyInPlace, map[string]judged{
+		"a fought deny":                       {subject(deny("d", contested, "eve keeps changing it")), fought},
+		"a fought deny, and a second copy":    {subject(deny("d-2", inPlace), deny("d", contested)), pass},
 		"a deny that is in place":             {subject(allowance("a", missing), deny("d", inPlace)), pass},
 		"no policy at all":                    {subject(), fail("Namespace shop has no default deny of baseline pci.")},
 		"allowances in place are no deny":     {subject(allowance("a", inPlace)), fail("Namespace shop has no default deny of baseline pci.")},
@@ -103,6 +108,7 @@ func TestAllowancesInPlace(t *testing.T) {
 		"one is missing":                    {subject(allowance("a", missing, "it does not exist"), allowance("b", inPlace)), fail("PoliciesMissing", "NetworkPolicy shop/a is missing: it does not exist.")},
 		"one has drifted":                   {subject(allowance("a", inPlace), allowance("b", drifted)), fail("PoliciesMissing", "NetworkPolicy shop/b is drifted.")},
 		"one is too many":                   {subject(allowance("old", superfluous)), fail("PoliciesMissing", "NetworkPolicy shop/old is superfluous.")},
+		"one is fought over":                {subject(allowance("a", contested), allowance("b", inPlace)), fail("RepeatedChanges", "NetworkPolicy shop/a is contested.")},
 		"a taken name of an allowance":      {subject(allowance("a", missing), allowance("b", collision, "theirs")), fail("NameCollision", "NetworkPolicy shop/b is collision: theirs.")},
 		"a taken name of the deny":          {subject(deny("d", collision), deny("d-2", inPlace)), fail("NameCollision", "NetworkPolicy shop/d is collision.")},
 	})

@@ -20,8 +20,8 @@ import (
 )
 
 var (
-	pods     = schema.GroupResource{Resource: "pods"}
-	tooLarge = &apierrors.StatusError{ErrStatus: metav1.Status{
+	pods        = schema.GroupResource{Resource: "pods"}
+	errTooLarge = &apierrors.StatusError{ErrStatus: metav1.Status{
 		Code: 504, Reason: metav1.StatusReasonTimeout,
 		Details: &metav1.StatusDetails{Causes: []metav1.StatusCause{{Type: metav1.CauseTypeResourceVersionTooLarge}}},
 	}}
@@ -40,7 +40,7 @@ func TestAWatchWaitsForAnAPIServerThatDoesNotAnswer(t *testing.T) {
 		"it takes too long":            {apierrors.NewServerTimeout(pods, "watch", 1), true},
 		"the kind is not there":        {apierrors.NewNotFound(pods, ""), true},
 		"the version is too old":       {apierrors.NewResourceExpired("too old"), false},
-		"the version is to come":       {tooLarge, false},
+		"the version is to come":       {errTooLarge, false},
 		"there is no right":            {apierrors.NewForbidden(pods, "", nil), false},
 		"it cannot stream lists":       {apierrors.NewInvalid(schema.GroupKind{Kind: "Pod"}, "", nil), false},
 		"we are not who we say we are": {apierrors.NewUnauthorized("expired"), false},

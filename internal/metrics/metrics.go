@@ -29,6 +29,8 @@ type Metrics struct {
 	BreakGlass *prometheus.GaugeVec
 	// Repairs counts policies restored after somebody changed them, by cause.
 	Repairs *prometheus.CounterVec
+	// Fights counts the times that somebody else began to keep changing an object.
+	Fights prometheus.Counter
 	// Protection measures from a namespace's creation to its deny, in seconds, for namespaces whose creation was seen.
 	Protection prometheus.Histogram
 	// ProofNodes counts nodes by baseline and by what packets have shown.
@@ -62,6 +64,10 @@ func New(reg prometheus.Registerer) *Metrics {
 			Name: "pcinb_repairs_total",
 			Help: "Policies restored after somebody else changed them, by cause.",
 		}, []string{"cause"}),
+		Fights: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "pcinb_fights_total",
+			Help: "Times that somebody else began to keep changing an object of the operator.",
+		}),
 		Protection: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "pcinb_namespace_protection_seconds",
 			Help:    "Time from the moment a namespace's creation was seen to its default deny, in seconds.",
@@ -92,7 +98,7 @@ func New(reg prometheus.Registerer) *Metrics {
 	for _, cause := range []string{CauseDeleted, CauseEdited, CauseReplaced} {
 		m.Repairs.WithLabelValues(cause)
 	}
-	reg.MustRegister(m.Namespaces, m.Condition, m.BreakGlass, m.Repairs, m.Protection, m.ProofNodes, m.ProofCells, m.ProofRounds, m.ProofWindow, m.Writes)
+	reg.MustRegister(m.Namespaces, m.Condition, m.BreakGlass, m.Repairs, m.Fights, m.Protection, m.ProofNodes, m.ProofCells, m.ProofRounds, m.ProofWindow, m.Writes)
 	return m
 }
 

@@ -30,9 +30,9 @@ import (
 // replicas is how many pods each Deployment asks for.
 const replicas = 5
 
-// size is how many namespaces come at once: PCINB_BURST=full asks for 200.
+// size is how many namespaces come at once: PCINB_FAULTS=full asks for 200.
 func size() int {
-	if os.Getenv("PCINB_BURST") == "full" {
+	if os.Getenv("PCINB_FAULTS") == "full" {
 		return 200
 	}
 	return 20

@@ -10,7 +10,6 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
@@ -23,11 +22,13 @@ func TestDefaultDeny(t *testing.T) {
 		backends = append(backends, pcinetv1alpha1.BackendCilium)
 	}
 	for _, backend := range backends {
-		t.Run(string(backend), func(t *testing.T) { testDefaultDeny(t, backend) })
+		t.Run(string(backend), defaultDeny{backend}.test)
 	}
 }
 
-func testDefaultDeny(t *testing.T, backend pcinetv1alpha1.Backend) {
+type defaultDeny struct{ backend pcinetv1alpha1.Backend }
+
+func (d defaultDeny) test(t *testing.T) {
 	near, far := createNamespace(t, ""), createNamespace(t, "")
 	cli, srv, other := startServer(t, near, "client"), startServer(t, near, "server"), startServer(t, far, "other")
 	trusted := startServer(t, near, "controller", func(p *corev1.Pod) { p.Labels["needs-kube-apiserver"] = "true" })
@@ -53,7 +54,7 @@ func testDefaultDeny(t *testing.T, backend pcinetv1alpha1.Backend) {
 		}
 	}
 	b := createBaseline(t, func(b *pcinetv1alpha1.PCINetworkBaseline) {
-		b.Spec.Backend = backend
+		b.Spec.Backend = d.backend
 		b.Spec.Allow.KubeAPIServer = []pcinetv1alpha1.KubeAPIServerAllowance{{
 			Name:        "controllers",
 			PodSelector: &pcinetv1alpha1.LabelSelector{MatchLabels: map[string]pcinetv1alpha1.LabelValue{"needs-kube-apiserver": "true"}},
@@ -76,7 +77,7 @@ func TestTenantsPolicyOpensItsPortAlone(t *testing.T) {
 	cli, srv, other := startServer(t, namespace, "client"), startServer(t, namespace, "server"), startServer(t, namespace, "other")
 	tcp(cli, at(srv, 8080)).mustBeDenied(t)
 
-	port := []networkingv1.NetworkPolicyPort{{Port: ptr.To(intstr.FromInt32(8080))}}
+	port := []networkingv1.NetworkPolicyPort{{Port: new(intstr.FromInt32(8080))}}
 	to := func(name string) []networkingv1.NetworkPolicyPeer {
 		return []networkingv1.NetworkPolicyPeer{{PodSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": name}}}}
 	}

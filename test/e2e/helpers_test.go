@@ -137,7 +137,7 @@ func coverageOf(ctx context.Context, namespace string, b *pcinetv1alpha1.PCINetw
 func podSpec(args ...string) corev1.PodSpec {
 	return corev1.PodSpec{
 		TerminationGracePeriodSeconds: ptr.To[int64](1),
-		AutomountServiceAccountToken:  ptr.To(false),
+		AutomountServiceAccountToken:  new(false),
 		Containers:                    []corev1.Container{{Name: "main", Image: image, ImagePullPolicy: corev1.PullNever, Args: args}},
 	}
 }

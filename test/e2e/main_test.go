@@ -121,9 +121,8 @@ func onMachine(ctx context.Context, machine string, args ...string) (string, err
 }
 
 func output(ctx context.Context, name string, args ...string) (string, error) {
-	out, err := exec.CommandContext(ctx, name, args...).Output() //nolint:gosec // G204: running the given program is the purpose
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	out, err := exec.CommandContext(ctx, name, args...).Output()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return "", fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, exit.Stderr)
 	}
 	return string(out), err

@@ -66,27 +66,26 @@ func (f flow) passes(t *testing.T) bool {
 	return !strings.HasPrefix(out, blocked)
 }
 
-// mustPass waits until packets pass twice in a row.
+// mustPass waits until packets pass.
 func (f flow) mustPass(t *testing.T) {
 	t.Helper()
-	eventually(t, f.String()+" passes", func() error {
-		if !f.passes(t) || !f.passes(t) {
-			return errors.New("no answer")
-		}
-		return nil
-	})
+	f.await(t, true)
 }
 
-// mustBeDenied waits until packets are denied twice in a row; where nothing enforces they must pass.
+// mustBeDenied waits until packets are denied; where nothing enforces they must pass.
 func (f flow) mustBeDenied(t *testing.T) {
 	t.Helper()
-	if !env.enforces {
-		f.mustPass(t)
-		return
-	}
-	eventually(t, f.String()+" is denied", func() error {
-		if f.passes(t) || f.passes(t) {
-			return errors.New("an answer")
+	f.await(t, !env.enforces)
+}
+
+// await waits until two packets in a row pass, or do not.
+func (f flow) await(t *testing.T, pass bool) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%s passes: %t", f, pass), func() error {
+		for range 2 {
+			if f.passes(t) != pass {
+				return fmt.Errorf("passes: %t", !pass)
+			}
 		}
 		return nil
 	})

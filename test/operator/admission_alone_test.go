@@ -215,7 +215,7 @@ func TestWithoutTheKindOfCoveragesPodsWaitAndDeniesStay(t *testing.T) { //nolint
 		})
 	}
 	held(namespace)
-	for _, n := range []string{other, metav1.NamespaceSystem, operatorNamespace} {
+	for _, n := range []string{metav1.NamespaceSystem, operatorNamespace} { // of other namespaces it may know already, or not
 		if err := tryPod(t, n, ""); err != nil {
 			t.Errorf("%s: %v", n, err)
 		}
@@ -223,7 +223,7 @@ func TestWithoutTheKindOfCoveragesPodsWaitAndDeniesStay(t *testing.T) { //nolint
 	if err := env.cluster.RestartAPIServer(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for _, n := range []string{namespace, other} { // an API server that starts does not know the gate's parameter
+	for _, n := range []string{namespace, other} { // an API server that starts knows nothing of the gate's parameter
 		held(n)
 	}
 	for _, n := range []string{metav1.NamespaceSystem, operatorNamespace} {

@@ -26,7 +26,7 @@ const (
 
 func denyName(baseline string) string { return "pcinb-" + baseline + "-default-deny" }
 
-// secondName is the deny's when somebody else's object has the proper one.
+// secondName is the deny's when somebody else's object has the proper one, and that of its second copy.
 func secondName(baseline string) string { return "pcinb2-" + baseline + "-default-deny" }
 
 func allowName(baseline, rule string) string { return "pcinb-" + baseline + "-allow-" + rule }
@@ -54,6 +54,13 @@ func wantDeny(baseline string, directions ...networkingv1.PolicyType) *networkin
 		directions = []networkingv1.PolicyType{ingress, egress}
 	}
 	return ours(baseline, denyName(baseline), networkingv1.NetworkPolicySpec{PolicyTypes: directions})
+}
+
+// wantSecond is the second copy of the deny.
+func wantSecond(baseline string) *networkingv1.NetworkPolicy {
+	p := wantDeny(baseline)
+	p.Name = secondName(baseline)
+	return p
 }
 
 // wantDNS is the allowance for the cluster's DNS of these tests, and further rules.

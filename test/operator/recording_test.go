@@ -16,7 +16,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
@@ -29,7 +28,7 @@ const (
 	kindBaseline = "PCINetworkBaseline"
 	kindCoverage = "NamespaceCoverage"
 
-	// recordedAt stands for the times that the API server sets. Those in status are the operator's, whose clock stands still but for one state.
+	// recordedAt stands for the times that the API server sets. Those in status are the operator's, whose clock stands still.
 	recordedAt = "2026-11-23T09:30:00Z"
 
 	recordedHead = "# Recorded from an API server by go test ./test/operator -update; do not edit.\n"
@@ -45,12 +44,11 @@ func recordingDir(kind string) string {
 type stage struct {
 	baseline         *pcinetv1alpha1.PCINetworkBaseline
 	payments, ledger string
-	clock            *clocktesting.FakePassiveClock // the operator's
 }
 
-func newStage(clock *clocktesting.FakePassiveClock) *stage {
+func newStage() *stage {
 	n := fmt.Sprintf("%04d", names.Add(1))
-	return &stage{baseline: newBaseline("cardholder-" + n), payments: "paym" + n, ledger: "le" + n, clock: clock}
+	return &stage{baseline: newBaseline("cardholder-" + n), payments: "paym" + n, ledger: "le" + n}
 }
 
 // compare waits until the API server holds what is recorded, or records what it holds.

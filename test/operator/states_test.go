@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -108,6 +107,14 @@ var states = map[string]state{
 		s.enter(t)
 		awaitBaseline(t, s.baseline, "Stalled=True/NameCollision")
 	}},
+	"writing fails and is tried again": {"progressing_failing_namespace", "progressing_write_failed", func(t *testing.T, s *stage) {
+		t.Helper()
+		s.open(t, nil)
+		const nobodyListens = "127.0.0.1:1"
+		webhook(t, s.payments, nobodyListens, "connection refused", 10)
+		s.enter(t)
+		awaitBaseline(t, s.baseline, "Ready=False/WriteFailed", "Stalled")
+	}},
 	"deletion waits for a namespace that refuses": {"progressing_deleting", "", func(t *testing.T, s *stage) {
 		t.Helper()
 		s.protect(t, deletionPolicy(pcinetv1alpha1.DeletionPolicyDelete))
@@ -120,7 +127,7 @@ var states = map[string]state{
 	}},
 }
 
-// statesOfAll are those in which other baselines would change with it, or the clock moves.
+// statesOfAll are those in which other baselines would change with it.
 var statesOfAll = map[string]state{
 	"the cluster has no DNS": {"progressing_reconciling", "progressing_pending", func(t *testing.T, s *stage) {
 		t.Helper()
@@ -128,26 +135,6 @@ var statesOfAll = map[string]state{
 		s.open(t, nil)
 		s.enter(t)
 		awaitBaseline(t, s.baseline, "Ready=False/DNSNotFound", "Reconciling=True/Progressing")
-	}},
-	"writing fails and is tried again": {"progressing_failing_namespace", "progressing_write_failed", func(t *testing.T, s *stage) {
-		t.Helper()
-		s.open(t, nil)
-		const nobodyListens = "127.0.0.1:1"
-		webhook(t, s.payments, nobodyListens, "connection refused", 10)
-		since := env.audit.mark(t)
-		s.enter(t)
-		eventually(t, "writing has failed twice", func() error {
-			failed := slices.DeleteFunc(env.audit.requests(t, since), func(r request) bool {
-				return r.ObjectRef.Namespace != s.payments || r.ResponseStatus.Code != http.StatusInternalServerError
-			})
-			if len(failed) < 2 {
-				return fmt.Errorf("it has failed %d times", len(failed))
-			}
-			return nil
-		})
-		t.Cleanup(func() { s.clock.SetTime(today) })
-		s.clock.SetTime(today.Add(2 * time.Second)) // failures that pass by sooner are not told
-		awaitBaseline(t, s.baseline, "Ready=False/WriteFailed", "Stalled")
 	}},
 	"a namespace was not looked at yet": {"progressing_unknown", "", func(t *testing.T, s *stage) {
 		t.Helper()
@@ -170,7 +157,7 @@ var statesUnseen = map[string]state{
 	// There is none without a status: the API server gives it one that says so.
 	"a new baseline": {"progressing_not_observed", "", func(t *testing.T, s *stage) {
 		t.Helper()
-		*s = *newStage(s.clock)
+		*s = *newStage()
 		create(t, s.baseline)
 	}},
 	"a changed baseline": {"progressing_generation_behind", "", func(t *testing.T, s *stage) {
@@ -210,14 +197,14 @@ func TestToolsAreTestedWithWhatTheAPIServerHolds(t *testing.T) { //nolint:parall
 		for name, c := range states {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				c.check(t, newStage(clock))
+				c.check(t, newStage())
 			})
 		}
 	})
 	for name, c := range statesOfAll {
-		t.Run(name, func(t *testing.T) { c.check(t, newStage(clock)) })
+		t.Run(name, func(t *testing.T) { c.check(t, newStage()) })
 	}
-	last := newStage(clock)
+	last := newStage()
 	last.protect(t, nil)
 	crash(t, o)
 	for name, c := range statesUnseen {

@@ -65,6 +65,7 @@ func outages(p *proxy) []outage {
 	}
 	fromNow := func(f fault) func(*testing.T, func()) { // the watches that run, too
 		return func(t *testing.T, work func()) {
+			t.Helper()
 			during(f)(t, func() {
 				p.cut()
 				work()
@@ -74,6 +75,7 @@ func outages(p *proxy) []outage {
 	return []outage{
 		{"none", during(nil), true},
 		{"nobody answers", func(t *testing.T, work func()) {
+			t.Helper()
 			p.refuse(t)
 			defer p.listen(t)
 			work()
@@ -90,6 +92,7 @@ func outages(p *proxy) []outage {
 		{"policies cannot be watched", fromNow(p.blind("networkpolicies")), false},
 		{"versions are too old", fromNow(p.forgetful), false},
 		{"etcd restarts, compacted, and so does the API server", func(t *testing.T, work func()) {
+			t.Helper()
 			p.refuse(t)
 			defer p.listen(t)
 			work()
@@ -99,6 +102,7 @@ func outages(p *proxy) []outage {
 			}
 		}, false},
 		{"etcd is killed", func(t *testing.T, work func()) {
+			t.Helper()
 			var wait sync.WaitGroup
 			wait.Go(func() {
 				time.Sleep(duration() / 3)

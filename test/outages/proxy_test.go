@@ -95,10 +95,11 @@ func (p *proxy) listen(t *testing.T) {
 	if p.address == "" {
 		p.address = "127.0.0.1:0"
 	}
+	var config net.ListenConfig
 	var listener net.Listener
 	var err error
 	for range 100 { // the port may be taken for an instant, by a client that dials itself
-		if listener, err = net.Listen("tcp", p.address); err == nil {
+		if listener, err = config.Listen(t.Context(), "tcp", p.address); err == nil {
 			break
 		}
 		time.Sleep(50 * time.Millisecond)
@@ -182,7 +183,7 @@ func answer(w http.ResponseWriter, code int, reason metav1.StatusReason) {
 		w.Header().Set("Retry-After", "1")
 	}
 	w.WriteHeader(code)
-	_ = json.NewEncoder(w).Encode(metav1.Status{
+	_ = json.NewEncoder(w).Encode(metav1.Status{ //nolint:errchkjson // whoever does not take the answer has hung up
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"},
 		Status:   metav1.StatusFailure, Code: int32(code), Reason: reason, Message: "made up by a test",
 	})

@@ -184,6 +184,7 @@ func kindOf(change int) int { return change % kinds }
 // change changes the world for as long as a fault lasts. It does so beside the fault. Ideal is a create for each policy that
 // is not there, an update for each that was edited, and one coverage for each namespace with new policies.
 func (w *world) change(t *testing.T) {
+	t.Helper()
 	var wait sync.WaitGroup
 	defer wait.Wait()
 	for i, name := range w.scope {

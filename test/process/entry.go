@@ -38,6 +38,13 @@ func (e Entry) Alive(dir string) bool {
 	return err == nil && bytes.Contains(cmdline, []byte(dir)) && e.Started == startTime(e.PID)
 }
 
+// ending reports whether the process has lost its command line, and is no zombie yet.
+func (e Entry) ending() bool {
+	cmdline, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(e.PID), "cmdline"))
+	fields := stat(e.PID)
+	return err == nil && len(cmdline) == 0 && fields != nil && fields[0] != "Z" && fields[0] != "X" && e.Started == startTime(e.PID)
+}
+
 // Signal signals the process if it is still the one recorded.
 func (e Entry) Signal(dir string, sig os.Signal) error {
 	// The handle pins the process, so that the PID cannot change hands between check and signal.
@@ -88,7 +95,7 @@ func gone(group []Entry, dir string) bool {
 	for deadline := time.Now().Add(grace); ; time.Sleep(pollInterval / 5) {
 		left := false
 		for _, e := range group {
-			left = left || e.Alive(dir)
+			left = left || e.Alive(dir) || e.ending()
 		}
 		if !left || time.Now().After(deadline) {
 			return !left
@@ -98,13 +105,8 @@ func gone(group []Entry, dir string) bool {
 
 // startTime returns field 22 of /proc/PID/stat, or 0 if there is no such process.
 func startTime(pid int) uint64 {
-	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
-	if err != nil {
-		return 0
-	}
-	// Field 2 is the program's name in parentheses and may contain anything.
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	if len(fields) < 20 {
+	fields := stat(pid)
+	if fields == nil {
 		return 0
 	}
 	ticks, err := strconv.ParseUint(fields[19], 10, 64)
@@ -112,4 +114,18 @@ func startTime(pid int) uint64 {
 		return 0
 	}
 	return ticks
+}
+
+// stat returns the fields of /proc/PID/stat from the third on, which is the state, or nil if there is no such process.
+func stat(pid int) []string {
+	data, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	if err != nil {
+		return nil
+	}
+	// Field 2 is the program's name in parentheses and may contain anything.
+	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
+	if len(fields) < 20 {
+		return nil
+	}
+	return fields
 }

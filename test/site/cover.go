@@ -66,19 +66,27 @@ func (s *Site) Protected(ctx context.Context, baseline string, namespaces ...str
 		}
 	}
 	for _, ns := range namespaces {
-		deny, coverage := live[types.NamespacedName{Namespace: ns, Name: Deny(baseline)}], covered[ns]
-		switch {
-		case deny == nil || coverage == nil || count[ns] != 2:
-			return fmt.Errorf("namespace %s: deny %v, coverage %v, %d policies", ns, deny != nil, coverage != nil, count[ns])
-		case len(deny.Spec.Ingress)+len(deny.Spec.Egress) > 0 || len(deny.Spec.PolicyTypes) != 2:
-			return fmt.Errorf("namespace %s: the deny is open", ns)
-		case coverage.Status.State != pcinetv1alpha1.CoverageProtected || len(coverage.Status.Policies) != 2:
-			return fmt.Errorf("namespace %s is %s: %v", ns, coverage.Status.State, coverage.Status.Policies)
+		if err := protected(ns, baseline, live, covered[ns], count[ns]); err != nil {
+			return fmt.Errorf("namespace %s: %w", ns, err)
 		}
-		for _, p := range coverage.Status.Policies {
-			if l := live[types.NamespacedName{Namespace: ns, Name: p.Name}]; l == nil || string(l.UID) != p.UID {
-				return fmt.Errorf("namespace %s: the coverage is about another %s", ns, p.Name)
-			}
+	}
+	return nil
+}
+
+// protected judges one namespace, with its coverage, by all policies that live and how many of them are the baseline's there.
+func protected(ns, baseline string, live map[types.NamespacedName]*networkingv1.NetworkPolicy, coverage *pcinetv1alpha1.NamespaceCoverage, count int) error {
+	deny := live[types.NamespacedName{Namespace: ns, Name: Deny(baseline)}]
+	switch {
+	case deny == nil || coverage == nil || count != 2:
+		return fmt.Errorf("deny %v, coverage %v, %d policies", deny != nil, coverage != nil, count)
+	case len(deny.Spec.Ingress)+len(deny.Spec.Egress) > 0 || len(deny.Spec.PolicyTypes) != 2:
+		return errors.New("the deny is open")
+	case coverage.Status.State != pcinetv1alpha1.CoverageProtected || len(coverage.Status.Policies) != 2:
+		return fmt.Errorf("it is %s: %v", coverage.Status.State, coverage.Status.Policies)
+	}
+	for _, p := range coverage.Status.Policies {
+		if l := live[types.NamespacedName{Namespace: ns, Name: p.Name}]; l == nil || string(l.UID) != p.UID {
+			return fmt.Errorf("the coverage is about another %s", p.Name)
 		}
 	}
 	return nil

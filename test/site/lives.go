@@ -68,39 +68,53 @@ func (r *Recorder) Lives(ctx context.Context, baseline string) ([]*Life, error) 
 func (l *Life) see(e Event, baseline string) {
 	switch obj := e.Object.(type) {
 	case *corev1.Pod:
-		switch {
-		case e.Type == watch.Added && l.deny == "":
-			l.Early++
-			fallthrough
-		case e.Type == watch.Added:
-			l.pods++
-		case e.Type == watch.Deleted:
-			l.pods--
-		}
+		l.seePod(e.Type)
 	case *networkingv1.NetworkPolicy:
-		switch {
-		case obj.Name != Deny(baseline):
-		case e.Type == watch.Added:
-			l.Denies++
-			l.deny, l.Denied = string(obj.UID), e.At
-		case e.Type == watch.Deleted:
-			l.deny = ""
-			if !l.Ending {
-				l.Lost++
-			}
-			if l.pods > 0 {
-				l.Opened++
-			}
+		if obj.Name == Deny(baseline) {
+			l.seeDeny(e, string(obj.UID))
 		}
 	case *pcinetv1alpha1.NamespaceCoverage:
-		if obj.Name != baseline || e.Type != watch.Added {
-			return
+		if obj.Name == baseline && e.Type == watch.Added {
+			l.seeCoverage(obj)
 		}
-		l.Coverages++
-		for _, p := range obj.Status.Policies {
-			if p.Role == pcinetv1alpha1.RoleDeny && p.State == pcinetv1alpha1.PolicyInPlace && p.UID != l.deny {
-				l.Untrue++
-			}
+	}
+}
+
+func (l *Life) seePod(happened watch.EventType) {
+	switch happened {
+	case watch.Added:
+		l.pods++
+		if l.deny == "" {
+			l.Early++
+		}
+	case watch.Deleted:
+		l.pods--
+	default:
+	}
+}
+
+func (l *Life) seeDeny(e Event, uid string) {
+	switch e.Type {
+	case watch.Added:
+		l.Denies++
+		l.deny, l.Denied = uid, e.At
+	case watch.Deleted:
+		l.deny = ""
+		if !l.Ending {
+			l.Lost++
+		}
+		if l.pods > 0 {
+			l.Opened++
+		}
+	default:
+	}
+}
+
+func (l *Life) seeCoverage(c *pcinetv1alpha1.NamespaceCoverage) {
+	l.Coverages++
+	for _, p := range c.Status.Policies {
+		if p.Role == pcinetv1alpha1.RoleDeny && p.State == pcinetv1alpha1.PolicyInPlace && p.UID != l.deny {
+			l.Untrue++
 		}
 	}
 }

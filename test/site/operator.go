@@ -66,8 +66,8 @@ func (s *Site) Launch(ctx context.Context, server *Server) (*Operator, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = log.Close() }() // the child has its own copy
-	o.cmd = exec.CommandContext(context.WithoutCancel(ctx), s.binary, "--kubeconfig="+name+".kubeconfig", "--leader-elect=true",
+	defer func() { _ = log.Close() }()                                                                                           // the child has its own copy
+	o.cmd = exec.CommandContext(context.WithoutCancel(ctx), s.binary, "--kubeconfig="+name+".kubeconfig", "--leader-elect=true", //nolint:gosec // the tests' own
 		"--metrics-bind-address="+o.metrics, "--metrics-secure=false", "--health-probe-bind-address="+o.health)
 	o.cmd.Stderr = log
 	if err := s.Cluster.Spawn(o.cmd); err != nil {

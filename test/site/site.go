@@ -29,10 +29,11 @@ import (
 )
 
 const (
-	// Namespace is the operator's own, and User its identity.
+	// Namespace is the operator's own.
 	Namespace = "pci-network-baseline-system"
-	User      = "system:serviceaccount:" + Namespace + ":" + account
-	account   = "pci-network-baseline"
+	// User is its identity.
+	User    = "system:serviceaccount:" + Namespace + ":" + account
+	account = "pci-network-baseline"
 )
 
 // Full says whether to run the full plans, not those that fit into every run of the tests.

@@ -34,7 +34,7 @@ func dial(args []string) error {
 	length := flags.Duration("for", 0, "go on for so long, and then do nothing until told to stop")
 	_ = flags.Parse(args) // ExitOnError
 	if flags.NArg() != 1 {
-		return errors.New(usage)
+		return errUsage
 	}
 	if *length == 0 {
 		fmt.Println(try(*network, flags.Arg(0), *timeout))
@@ -104,7 +104,7 @@ func resolve(args []string) error {
 	timeout := flags.Duration("timeout", 2*time.Second, "how long to wait for an answer")
 	_ = flags.Parse(args) // ExitOnError
 	if flags.NArg() != 1 {
-		return errors.New(usage)
+		return errUsage
 	}
 	resolver := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, transport, address string) (net.Conn, error) {
 		if *server != "" {

@@ -18,15 +18,14 @@ import (
 	"time"
 )
 
-const usage = `usage: nodekit pause
+var errUsage = errors.New(`usage: nodekit pause
        nodekit serve [-ports 8080,9090] [-linger DURATION]
        nodekit dial  [-net tcp|udp] [-timeout 1s] [-for DURATION] HOST:PORT
-       nodekit resolve [-server IP:53] [-net tcp|udp] NAME
-`
+       nodekit resolve [-server IP:53] [-net tcp|udp] NAME`)
 
 func main() {
 	if len(os.Args) < 2 {
-		fail(errors.New(usage))
+		fail(errUsage)
 	}
 	var err error
 	switch args := os.Args[2:]; os.Args[1] {
@@ -39,7 +38,7 @@ func main() {
 	case "resolve":
 		err = resolve(args)
 	default:
-		err = errors.New(usage)
+		err = errUsage
 	}
 	if err != nil {
 		fail(err)

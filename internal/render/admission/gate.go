@@ -17,8 +17,8 @@ import (
 // closed with an outage is better than not at all. Only a coverage with our labels counts, because the guard lets nobody else
 // create one of those.
 //
-// If the kind of the parameter is gone, an API server that starts then refuses everything that the policy itself matches,
-// whatever its bindings say (k8s.io/apiserver pkg/admission/plugin/policy/generic/policy_dispatcher.go). So the policy, and not
+// If the kind of the parameter is gone, an API server that has noticed, at the latest one that starts, refuses everything that the
+// policy itself matches, whatever its bindings say (k8s.io/apiserver pkg/admission/plugin/policy/generic/policy_dispatcher.go). So the policy, and not
 // the bindings alone, leaves the system namespaces out.
 func podGate(c Config) *admissionregistrationv1.ValidatingAdmissionPolicy {
 	create := []admissionregistrationv1.OperationType{admissionregistrationv1.Create}

@@ -1,0 +1,205 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package handshake
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
+)
+
+// greet makes a handshake in which everything is offered, and notes what was agreed on. It ends the connection.
+func (d *Dialer) greet(ctx context.Context, c *conn, t Target, s *snapshot.Sight) error {
+	defer func() { _ = c.Close() }()
+	began := d.clock.Now()
+	asked := false
+	client := tls.Client(c, t.taking(offer{tls.VersionTLS10, tls.VersionTLS13, everything()}, s, &asked))
+	handshake, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	err := client.HandshakeContext(handshake)
+	if err == nil {
+		s.ClientCertificate = snapshot.ClientCertificateIgnored
+		if asked {
+			// Since TLS 1.3 a server says after the handshake that it wanted a certificate. It needs at least as long as it took for that.
+			_ = client.SetReadDeadline(d.clock.Now().Add(min(answerTimeout, 100*time.Millisecond+2*d.clock.Since(began))))
+			_, err = client.Read(make([]byte, 1))
+			s.ClientCertificate = snapshot.ClientCertificateOptional
+		}
+	}
+	switch {
+	case asked && alert(err):
+		s.ClientCertificate = snapshot.ClientCertificateRequired
+	case s.Version == 0 && err != nil:
+		s.Detail = "It speaks TLS, but no handshake succeeds: " + cause(err) + "."
+	}
+	return err
+}
+
+// cause says why a handshake failed, without what the other side sent.
+func cause(err error) string {
+	switch {
+	case alert(err):
+		return "it refuses, with an alert"
+	case errors.Is(err, errTooMuch):
+		return errTooMuch.Error()
+	case errors.Is(err, context.DeadlineExceeded):
+		return "it takes too long"
+	default:
+		return "what it sends cannot be accepted, such as a key that is too small"
+	}
+}
+
+// offer is what a handshake offers.
+type offer struct {
+	lowest, highest uint16
+	ciphers         []uint16
+}
+
+// taking returns a configuration that makes an offer, takes whatever the server sends, and notes it.
+func (t Target) taking(o offer, s *snapshot.Sight, asked *bool) *tls.Config {
+	return &tls.Config{
+		ServerName:         t.ServerName,
+		MinVersion:         o.lowest,
+		MaxVersion:         o.highest,
+		CipherSuites:       o.ciphers,
+		InsecureSkipVerify: true, //nolint:gosec // nothing is sent to it; what it shows is judged by trust, below
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			*asked = true
+			return &tls.Certificate{}, nil
+		},
+		VerifyConnection: func(state tls.ConnectionState) error {
+			s.Version, s.Cipher = state.Version, state.CipherSuite
+			for _, c := range state.PeerCertificates {
+				s.Chain = append(s.Chain, certificate(c))
+			}
+			s.Untrusted = untrusted(t, state.PeerCertificates)
+			return nil
+		},
+	}
+}
+
+// untrusted says why a chain is not trusted.
+func untrusted(t Target, chain []*x509.Certificate) string {
+	if len(chain) == 0 {
+		return "no certificate was sent"
+	}
+	if t.Roots == nil {
+		return "no root is expected of it"
+	}
+	name := t.ServerName
+	if name == "" {
+		name = t.Address.Addr().Unmap().String()
+	}
+	intermediates := x509.NewCertPool()
+	for _, c := range chain[1:] {
+		intermediates.AddCert(c)
+	}
+	_, err := chain[0].Verify(x509.VerifyOptions{DNSName: name, Roots: t.Roots, Intermediates: intermediates})
+	invalid, other, authority := x509.CertificateInvalidError{}, x509.HostnameError{}, x509.UnknownAuthorityError{}
+	switch {
+	case err == nil:
+		return ""
+	case errors.As(err, &other):
+		return "it is not for " + name
+	case errors.As(err, &authority):
+		return "it was issued by nobody expected"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return "it has expired, or is not valid yet"
+	default:
+		return "it does not verify"
+	}
+}
+
+// tempt finds out whether a server that speaks TLS also takes what it should not.
+func (d *Dialer) tempt(ctx context.Context, t Target, s *snapshot.Sight) {
+	if t.MinVersion > tls.VersionTLS10 {
+		s.Old = d.takes(ctx, t, offer{tls.VersionTLS10, t.MinVersion - 1, everything()})
+	}
+	s.Weak = d.takes(ctx, t, offer{tls.VersionTLS10, tls.VersionTLS12, weak()})
+}
+
+// takes makes a handshake and says whether the offer was taken. An alert turns it down; so does whoever hangs up twice, as some do who
+// have nothing in common with the client. A server that is slow or cannot be reached says nothing.
+func (d *Dialer) takes(ctx context.Context, t Target, o offer) snapshot.Acceptance {
+	for range 2 {
+		c, err := d.again(ctx, t.Address)
+		if err != nil {
+			return ""
+		}
+		var s snapshot.Sight
+		var asked bool
+		err = tls.Client(c, t.taking(o, &s, &asked)).HandshakeContext(ctx)
+		_ = c.Close()
+		switch {
+		case err == nil, s.Version != 0: // it went as far as its certificate
+			return snapshot.Accepted
+		case alert(err):
+			return snapshot.TurnedDown
+		case !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET):
+			return ""
+		}
+	}
+	return snapshot.TurnedDown
+}
+
+// alert says whether the other side ended a handshake with an alert.
+func alert(err error) bool {
+	remote := (*net.OpError)(nil)
+	return errors.As(err, &remote) && remote.Op == "remote error"
+}
+
+// everything lists all cipher suites that can be offered, the strong ones first.
+func everything() []uint16 {
+	var out []uint16
+	for _, c := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
+		out = append(out, c.ID)
+	}
+	return out
+}
+
+// weak lists the suites of RC4 (RFC 7465 forbids it) and triple DES (NIST SP 800-131A disallows it). Those of NULL and export
+// ciphers, and with a finite-field key exchange, cannot be offered.
+func weak() []uint16 {
+	return []uint16{
+		tls.TLS_RSA_WITH_RC4_128_SHA, tls.TLS_ECDHE_RSA_WITH_RC4_128_SHA, tls.TLS_ECDHE_ECDSA_WITH_RC4_128_SHA,
+		tls.TLS_RSA_WITH_3DES_EDE_CBC_SHA, tls.TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA,
+	}
+}
+
+// certificate keeps what matters of a certificate.
+func certificate(c *x509.Certificate) snapshot.Certificate {
+	sum, key := sha256.Sum256(c.Raw), sha256.Sum256(c.RawSubjectPublicKeyInfo)
+	out := snapshot.Certificate{
+		Subject: c.Subject.String(), Issuer: c.Issuer.String(), NotBefore: c.NotBefore, NotAfter: c.NotAfter,
+		DNSNames: c.DNSNames, KeyType: c.PublicKeyAlgorithm.String(), Signature: c.SignatureAlgorithm.String(), CA: c.IsCA,
+		SHA256: hex.EncodeToString(sum[:]), SPKI: hex.EncodeToString(key[:]),
+	}
+	for _, ip := range c.IPAddresses {
+		if a, ok := netip.AddrFromSlice(ip); ok {
+			out.Addresses = append(out.Addresses, a.Unmap())
+		}
+	}
+	switch k := c.PublicKey.(type) {
+	case *rsa.PublicKey:
+		out.KeyBits = k.N.BitLen()
+	case *ecdsa.PublicKey:
+		out.KeyBits = k.Curve.Params().BitSize
+	case ed25519.PublicKey:
+		out.KeyBits = 8 * len(k)
+	}
+	return out
+}

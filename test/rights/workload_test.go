@@ -1,0 +1,243 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package rights_test
+
+import (
+	"errors"
+	"slices"
+	"testing"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+)
+
+// platforms are fixtures, and what each makes the operator read that none before it did.
+var platforms = []struct {
+	name  string
+	reads []right
+}{
+	{"antrea", []right{{group: "", resource: "configmaps", name: "antrea-config"}}},
+	{"flannel", []right{{group: "", resource: "configmaps", name: "kube-flannel-cfg"}}},
+	{"unknown", []right{{group: "", resource: "configmaps", name: "kubeadm-config"}}},
+	{"eks-auto", []right{{group: "", resource: "configmaps", name: "amazon-vpc-cni"}, {group: "eks.amazonaws.com", resource: "nodeclasses"}}},
+	{"openshift-sdn-multitenant", []right{
+		{group: "config.openshift.io", resource: "networks", name: "cluster"},
+		{group: "operator.openshift.io", resource: "networks", name: "cluster"},
+	}},
+	{"rke2-canal", []right{{group: "", resource: "configmaps", name: "rke2-canal-config"}}},
+	{"canal", []right{
+		{group: "", resource: "configmaps", name: "canal-config"},
+		{group: "", resource: "configmaps", name: "kube-proxy"},
+		{group: "apiregistration.k8s.io", resource: "apiservices", name: "v3.projectcalico.org"},
+		{group: "crd.projectcalico.org", resource: "clusterinformations", name: "default"},
+		{group: "crd.projectcalico.org", resource: "felixconfigurations"},
+		{group: "crd.projectcalico.org", resource: "ippools"},
+	}},
+	{"calico-migrating", []right{{group: "migration.projectcalico.org", resource: "datastoremigrations"}}},
+	{"calico-operator-native", []right{
+		{group: calicoGroup, resource: "clusterinformations", name: "default"},
+		{group: calicoGroup, resource: "felixconfigurations"},
+		{group: calicoGroup, resource: "ippools"},
+		{group: "operator.tigera.io", resource: "installations", name: "default"},
+	}},
+	{"cilium", []right{
+		{group: "", resource: "configmaps", name: "cilium-config"},
+		{group: "cilium.io", resource: "ciliumnodeconfigs"},
+	}},
+}
+
+func kind(group, version, name string) schema.GroupVersionKind {
+	return schema.GroupVersionKind{Group: group, Version: version, Kind: name}
+}
+
+// backends are the policy APIs; a platform is a fixture, kinds are defined beside it.
+var backends = []struct {
+	name          string
+	backend       pcinetv1alpha1.Backend
+	platform      string
+	kinds         []*unstructured.Unstructured
+	policy, guard schema.GroupVersionKind
+	staged        schema.GroupVersionKind
+}{
+	{
+		name:    "rights-core",
+		backend: pcinetv1alpha1.BackendNetworkPolicy,
+		kinds: []*unstructured.Unstructured{
+			definition(kind("policy.networking.k8s.io", "v1alpha2", "ClusterNetworkPolicy"), "clusternetworkpolicies", "Cluster"),
+		},
+		policy: kind("networking.k8s.io", "v1", "NetworkPolicy"),
+		guard:  kind("policy.networking.k8s.io", "v1alpha2", "ClusterNetworkPolicy"),
+	},
+	{
+		name:     "rights-calico",
+		backend:  pcinetv1alpha1.BackendCalico,
+		platform: "calico-operator-native",
+		kinds: []*unstructured.Unstructured{
+			definition(kind(calicoGroup, "v3", "StagedNetworkPolicy"), "stagednetworkpolicies", "Namespaced"),
+			definition(kind(calicoGroup, "v3", "GlobalNetworkPolicy"), "globalnetworkpolicies", "Cluster"),
+		},
+		policy: kind(calicoGroup, "v3", "NetworkPolicy"),
+		guard:  kind(calicoGroup, "v3", "GlobalNetworkPolicy"),
+		staged: kind(calicoGroup, "v3", "StagedNetworkPolicy"),
+	},
+	{
+		name:     "rights-cilium",
+		backend:  pcinetv1alpha1.BackendCilium,
+		platform: "cilium",
+		kinds: []*unstructured.Unstructured{
+			definition(kind("cilium.io", "v2", "CiliumClusterwideNetworkPolicy"), "ciliumclusterwidenetworkpolicies", "Cluster"),
+		},
+		policy: kind("cilium.io", "v2", "CiliumNetworkPolicy"),
+		guard:  kind("cilium.io", "v2", "CiliumClusterwideNetworkPolicy"),
+	},
+}
+
+// work makes the operator do everything that it ever does, once.
+func (s *site) work(t *testing.T) {
+	t.Helper()
+	s.scrape(t)
+	s.repairAdmission(t)
+	for _, p := range platforms {
+		remove := s.place(t, fixture(t, p.name))
+		for _, r := range p.reads {
+			s.awaitUse(t, p.name, r)
+		}
+		remove()
+	}
+	for _, b := range backends {
+		objects := b.kinds
+		if b.platform != "" {
+			objects = slices.Concat(fixture(t, b.platform), b.kinds)
+		}
+		remove := s.place(t, objects)
+		baseline := s.protect(t, b.name, b.backend)
+		deny := object(b.policy, baseline.Name, "pcinb-"+baseline.Name+"-default-deny")
+		guard := object(b.guard, "", "pcinb-"+baseline.Name+"-guard")
+		s.repair(t, deny)
+		s.repair(t, deny) // an event that comes again is patched
+		s.repair(t, guard)
+		if b.staged.Kind != "" {
+			staged := object(b.staged, baseline.Name, deny.GetName())
+			s.enforce(t, baseline, pcinetv1alpha1.EnforcementAudit)
+			s.repair(t, staged)
+			s.enforce(t, baseline, pcinetv1alpha1.EnforcementEnforce)
+			s.gone(t, staged)
+		}
+		gate := object(admissionregistrationv1.SchemeGroupVersion.WithKind("ValidatingAdmissionPolicyBinding"), "", "pcinb-"+baseline.Name+"-pod-gate")
+		s.repair(t, gate)
+		if err := s.Delete(t.Context(), baseline); err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range []client.Object{baseline, deny, guard, gate, &pcinetv1alpha1.NamespaceCoverage{ObjectMeta: metav1.ObjectMeta{Namespace: baseline.Name, Name: baseline.Name}}} {
+			s.gone(t, o)
+		}
+		remove()
+	}
+}
+
+func (s *site) repairAdmission(t *testing.T) {
+	t.Helper()
+	for _, name := range []string{"pcinb-own-limits", "pcinb-pod-gate", "pcinb-tamper-guard"} {
+		s.repair(t, object(admissionregistrationv1.SchemeGroupVersion.WithKind("ValidatingAdmissionPolicy"), "", name))
+	}
+}
+
+// protect creates a baseline that asks for everything, for a namespace of its own name. Its tamper guard is off, because this is
+// about repair.
+func (s *site) protect(t *testing.T, name string, backend pcinetv1alpha1.Backend) *pcinetv1alpha1.PCINetworkBaseline {
+	t.Helper()
+	labels := map[string]string{"example.com/group": name}
+	if err := s.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}); err != nil {
+		t.Fatal(err)
+	}
+	b := &pcinetv1alpha1.PCINetworkBaseline{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	b.Spec.Namespaces.Selector = &pcinetv1alpha1.LabelSelector{MatchLabels: map[string]pcinetv1alpha1.LabelValue{"example.com/group": pcinetv1alpha1.LabelValue(name)}}
+	b.Spec.Allow.DNS = pcinetv1alpha1.DNSAllowanceNone // there is none
+	b.Spec.Allow.Rules = []pcinetv1alpha1.AllowRule{{
+		Name: "web", Justification: "a second policy", Direction: pcinetv1alpha1.DirectionIngress,
+		Peers: []pcinetv1alpha1.Peer{{PodSelector: &pcinetv1alpha1.LabelSelector{MatchLabels: map[string]pcinetv1alpha1.LabelValue{"app": "web"}}}},
+		Ports: []pcinetv1alpha1.Port{{Protocol: "TCP", Port: 443}},
+	}}
+	b.Spec.Backend = backend
+	b.Spec.GuardLayer = pcinetv1alpha1.GuardLayerAuto
+	b.Spec.DeletionPolicy = pcinetv1alpha1.DeletionPolicyDelete
+	b.Spec.Admission.TamperGuard = pcinetv1alpha1.AdmissionOff
+	if err := s.Create(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func (s *site) enforce(t *testing.T, b *pcinetv1alpha1.PCINetworkBaseline, e pcinetv1alpha1.Enforcement) {
+	t.Helper()
+	eventually(t, "enforcement is "+string(e), func() error {
+		if err := s.Get(t.Context(), client.ObjectKeyFromObject(b), b); err != nil {
+			return err
+		}
+		b.Spec.Enforcement = e
+		return s.Update(t.Context(), b)
+	})
+}
+
+func object(kind schema.GroupVersionKind, namespace, name string) *unstructured.Unstructured {
+	o := &unstructured.Unstructured{}
+	o.SetGroupVersionKind(kind)
+	o.SetNamespace(namespace)
+	o.SetName(name)
+	return o
+}
+
+// repair waits for an object of the operator's, takes its annotations away, and waits until they are back.
+func (s *site) repair(t *testing.T, o *unstructured.Unstructured) {
+	t.Helper()
+	what := o.GetKind() + " " + o.GetName()
+	eventually(t, what+" is edited", func() error {
+		if err := s.Get(t.Context(), client.ObjectKeyFromObject(o), o); err != nil {
+			return err
+		}
+		if len(o.GetAnnotations()) == 0 {
+			return errors.New("it has no annotations")
+		}
+		o.SetAnnotations(nil)
+		return s.Update(t.Context(), o)
+	})
+	eventually(t, what+" is repaired", func() error {
+		if err := s.Get(t.Context(), client.ObjectKeyFromObject(o), o); err != nil {
+			return err
+		}
+		if len(o.GetAnnotations()) == 0 {
+			return errors.New("it has no annotations")
+		}
+		return nil
+	})
+}
+
+func (s *site) gone(t *testing.T, o client.Object) {
+	t.Helper()
+	eventually(t, o.GetName()+" is gone", func() error {
+		err := s.Get(t.Context(), client.ObjectKeyFromObject(o), o)
+		if err == nil {
+			return errors.New("it is there")
+		}
+		return client.IgnoreNotFound(err)
+	})
+}
+
+// awaitUse waits until the operator watches what a platform makes it read.
+func (s *site) awaitUse(t *testing.T, platform string, r right) {
+	t.Helper()
+	r.verb = "watch"
+	eventually(t, "it does "+r.String()+" on "+platform, func() error {
+		if used, _ := s.used(t); !slices.ContainsFunc(used, r.covers) {
+			return errors.New("it does not")
+		}
+		return nil
+	})
+}
