@@ -12,9 +12,7 @@ import (
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
-	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
@@ -115,29 +113,4 @@ func refuseCanaries(t *testing.T) {
 		}
 		return nil
 	})
-}
-
-func clientAs(t *testing.T, user string) client.Client {
-	t.Helper()
-	c := rest.CopyConfig(env.config)
-	c.Impersonate = rest.ImpersonationConfig{UserName: user}
-	out, err := client.New(c, client.Options{Scheme: env.client.Scheme()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
-}
-
-func secretVolume() corev1.VolumeSource {
-	return corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "any"}}
-}
-
-// openUp opens a policy for everybody.
-func openUp(p *networkingv1.NetworkPolicy) {
-	for i := range p.Spec.Ingress {
-		p.Spec.Ingress[i].From = nil
-	}
-	for i := range p.Spec.Egress {
-		p.Spec.Egress[i].To = nil
-	}
 }

@@ -58,6 +58,7 @@ func limits() []admissionregistrationv1.Validation {
 		limit("variables.kind != "+pods+" || variables.canaries &&\n"+all(
 			`!object.spec.?automountServiceAccountToken.orValue(true)`,
 			`object.spec.?volumes.orValue([]).all(v, has(v.downwardAPI))`,
+			`(object.spec.containers + object.spec.?initContainers.orValue([])).all(c, !has(c.env) && !has(c.envFrom))`,
 		), "The operator's pods are canaries, which hold no token and read nothing."),
 		written(namespacedKinds, "variables.denies || variables.allows", "The operator's policies have the names of a deny or an allowance of the baseline that they are labelled with."),
 		written(clusterKinds, "variables.guards", "The operator's cluster-wide policies have the name of the guard of the baseline that they are labelled with."),
