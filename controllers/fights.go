@@ -144,12 +144,16 @@ func (o *fight) left(now time.Time, leads bool) time.Duration {
 	return max(0, o.writes[len(o.writes)-1].Add(fightPause).Sub(now))
 }
 
-// wrote notes that an object that had to be written again was written, or that somebody else was faster.
-func (f *fights) wrote(key objectKey) {
+// wrote notes that an object that had to be written again was written, or that somebody else was faster. When nobody was seen to be
+// there since the last time, our own view is behind, such as after an outage of an aggregated API: that is no fight.
+func (f *fights) wrote(key objectKey, faster bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := f.clock.Now()
 	o := f.at(key, now)
+	if n := len(o.writes); faster && n > 0 && !o.moved.After(o.writes[n-1]) {
+		return
+	}
 	o.writes = append(o.writes, now)
 	o.writes = slices.Delete(o.writes, 0, max(0, len(o.writes)-fightRepairs))
 }

@@ -120,7 +120,7 @@ func (r *NamespaceReconciler) write(ctx context.Context, s *scope, w *wantedPoli
 	cause := s.repairCause(w)
 	change, err := r.writer(w.api).Write(ctx, w.intended, w.live)
 	if w.again && (err == nil || stale(err) || gone(err)) {
-		r.fights.wrote(w.key())
+		r.fights.wrote(w.key(), err != nil)
 	}
 	if err != nil {
 		w.message = s.fail(err)

@@ -119,7 +119,7 @@ func (r *NamespaceReconciler) writeCoverage(ctx context.Context, s *scope, inten
 			s.requeueAfter = sooner(s.requeueAfter, left)
 			return apply.None, nil
 		}
-		r.fights.wrote(key)
+		r.fights.wrote(key, false)
 	}
 	change, err := r.Applier.Write(ctx, intended, live)
 	switch {

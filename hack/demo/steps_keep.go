@@ -66,6 +66,11 @@ func (s *site) dropGuard(ctx context.Context, namespace string) error {
 	if err := s.patchBaseline(ctx, `{"spec":{"admission":{"tamperGuard":"Off"}}}`); err != nil {
 		return err
 	}
+	return s.unguarded(ctx, namespace)
+}
+
+// unguarded waits until the operator has followed the baseline, and the API server no longer refuses that its policies be changed.
+func (s *site) unguarded(ctx context.Context, namespace string) error {
 	b := theBaseline()
 	if err := s.client.Get(ctx, client.ObjectKeyFromObject(b), b); err != nil {
 		return err
@@ -198,6 +203,9 @@ func (s *site) audit(ctx context.Context) error {
 		return err
 	}
 	s.out.fact("every policy is still there")
+	if err := s.unguarded(ctx, audited); err != nil {
+		return err
+	}
 	if err := s.kubectl.showAll(ctx, "-n "+audited+" delete networkpolicy "+denyName); err != nil {
 		return err
 	}

@@ -110,7 +110,7 @@ func TestCalicoIsWrittenThroughItsOwnServer(t *testing.T) { //nolint:paralleltes
 		t.Fatal(err)
 	}
 	restored("a deleted")
-	wrote("POST", "PUT", "POST")
+	wrote("POST", "PUT", "POST", "POST") // with the second repair comes a second copy
 
 	change(t, asUnstructured(b), string(pcinetv1alpha1.EnforcementAudit), "spec", "enforcement")
 	eventually(t, "an Audit is previewed", func() error {
