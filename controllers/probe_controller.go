@@ -37,7 +37,8 @@ import (
 	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
 )
 
-// lookAgain is how often to look whether what keeps canaries from running is over. A look reads caches alone.
+// lookAgain is how often to look whether what is waited for is over, or whether what keeps canaries from running is. A look reads
+// caches alone.
 const lookAgain = 5 * time.Second
 
 // ProbeReconciler runs the canaries, on the elected replica alone. docs/proof.md describes what they do.
@@ -50,6 +51,8 @@ type ProbeReconciler struct {
 	Proofs            *Proofs
 	Metrics           *metrics.Metrics
 	Clock             clock.PassiveClock
+	// Look is how often to look again at least, by the real clock.
+	Look time.Duration
 	// Random returns a number in [0, 1).
 	Random func() float64
 	// Image is what canaries run; empty for that of the pod Own in the operator's namespace.
@@ -63,7 +66,9 @@ type ProbeReconciler struct {
 	run      *run // nil between two of them
 	// due is when the next round may begin, notBefore when canaries may be made again.
 	due, notBefore time.Time
-	assessed       engines.Assessment // as of the last round, without counts of nodes
+	// assessed, without counts of nodes, and generations are as of the last round.
+	assessed    engines.Assessment
+	generations string
 }
 
 // probeScope is what one reconcile of the canaries goes by. All fields are set by load.
@@ -103,13 +108,13 @@ func (r *ProbeReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.R
 		return ctrl.Result{}, err
 	}
 	if s.problem.Reason != "" {
-		return ctrl.Result{RequeueAfter: lookAgain}, nil
+		return ctrl.Result{RequeueAfter: r.Look}, nil
 	}
 	after, err := r.step(ctx, s)
 	if stale(err) || gone(err) {
 		return ctrl.Result{RequeueAfter: retryStale}, nil
 	}
-	return ctrl.Result{RequeueAfter: min(cmp.Or(after, lookAgain), lookAgain)}, err
+	return ctrl.Result{RequeueAfter: min(cmp.Or(after, r.Look), r.Look)}, err
 }
 
 // load observes, and says what keeps canaries from running at all.
@@ -224,11 +229,12 @@ func (r *ProbeReconciler) cover(s *probeScope, b *pcinetv1alpha1.PCINetworkBasel
 	return nil
 }
 
-// opened looks whether an allowance or somebody else's policy may open what canaries are denied.
+// opened looks whether an allowance or somebody else's policy may open what canaries are denied. What only denies cannot: it may be a
+// deny that a baseline left behind.
 func (s *probeScope) opened(known map[string]bool) {
 	for _, p := range s.policies {
-		if !known[render.Owner(p.object.GetLabels())] && !ofProbe(p.object) {
-			s.fail(pcinetv1alpha1.ReasonCanaryOpened, "%s %s in namespace %s is not the operator's. Delete it: the namespace is for canaries alone.", p.api.resource, p.object.GetName(), probe.Namespace)
+		if !known[render.Owner(p.object.GetLabels())] && !ofProbe(p.object) && !p.denies() {
+			s.fail(pcinetv1alpha1.ReasonCanaryOpened, "%s %s in namespace %s is of no baseline. Delete it: the namespace is for canaries alone.", p.api.resource, p.object.GetName(), probe.Namespace)
 		}
 	}
 	sample := s.sample()
@@ -311,7 +317,17 @@ func (r *ProbeReconciler) SetupWithManager(mgr ctrl.Manager, pods cache.Cache) e
 		Complete(r)
 }
 
-// hurry says whether a round should begin at once: the platform changed since the last one, or a node joined.
+// hurry says whether a round should begin at once: the platform or a baseline changed since the last one, or a node joined.
 func (r *ProbeReconciler) hurry(s *probeScope) bool {
-	return !reflect.DeepEqual(r.assessed, r.Platform.Engine().Steady()) || r.Proofs.untried(s.ready)
+	return !reflect.DeepEqual(r.assessed, r.Platform.Engine().Steady()) || r.generations != s.generations() || r.Proofs.untried(s.ready)
+}
+
+// generations describes the baselines that cover the canaries, so that it shows whether one has changed.
+func (s *probeScope) generations() string {
+	var out []string
+	for _, b := range s.covering {
+		out = append(out, fmt.Sprint(b.UID, " ", b.Generation))
+	}
+	slices.Sort(out)
+	return strings.Join(out, "\n")
 }

@@ -239,13 +239,17 @@ func (r *ProbeReconciler) flip(s *probeScope, conditions map[probe.Canary]probe.
 			return retryRun, nil
 		}
 	}
+	if now := s.sample(); !slices.Equal(now.Directions, r.run.Directions) || !slices.Equal(now.Endpoints, r.run.Endpoints) {
+		r.run = nil // what the canaries were told to dial is not what is to be tested any more
+		return time.Millisecond, nil
+	}
 	if left := r.run.since.Add(probe.Settled).Sub(s.now); left > 0 {
 		return left, nil
 	}
 	if left := r.due.Sub(s.now); left > 0 && !r.hurry(s) {
 		return left, nil
 	}
-	r.state, r.assessed = r.state.Flipped(), r.Platform.Engine().Steady()
+	r.state, r.assessed, r.generations = r.state.Flipped(), r.Platform.Engine().Steady(), s.generations()
 	r.run.enter(flipping, s.now)
 	return time.Millisecond, nil
 }

@@ -4,6 +4,7 @@
 package controllers
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -56,8 +57,9 @@ type Options struct {
 	Workers int
 	// Registry takes the metrics; nil for controller-runtime's.
 	Registry crmetrics.RegistererGatherer
-	// Clock is nil for the real one.
-	Clock clock.PassiveClock
+	// Clock is nil for the real one. Who has a faster one looks after canaries as often as ProbeLook says; 0 for every 5 s.
+	Clock     clock.PassiveClock
+	ProbeLook time.Duration
 }
 
 // newScheme returns a scheme with every kind that is read or written.
@@ -175,7 +177,7 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 	}
 	probes := &ProbeReconciler{
 		Cache: mgr.GetCache(), Live: mgr.GetAPIReader(), Applier: natives, Backends: backends, Platform: platform,
-		Proofs: proofs, Metrics: m, Clock: opts.Clock, Random: rand.Float64, Image: opts.ProbeImage,
+		Proofs: proofs, Metrics: m, Clock: opts.Clock, Look: cmp.Or(opts.ProbeLook, lookAgain), Random: rand.Float64, Image: opts.ProbeImage,
 		Own: client.ObjectKey{Namespace: opts.Namespace, Name: opts.Pod},
 	}
 	return setupProbe(mgr, probes)

@@ -259,7 +259,7 @@ type Exemption struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.intervalSeconds) || !has(self.freshnessSeconds) || 2 * self.intervalSeconds <= self.freshnessSeconds",message="freshnessSeconds must be at least twice intervalSeconds, or a proof is stale before the next one is made"
 type Verification struct {
 	// intervalSeconds is how long to wait between two rounds of tests, less up to a tenth at random. A round begins at once when the
-	// platform or one of its settings changes, or a node joins.
+	// baseline, the platform or one of its settings changes, or a node joins.
 	// +optional
 	// +kubebuilder:default=300
 	// +kubebuilder:validation:Minimum=60

@@ -182,7 +182,8 @@ func (o *operator) start(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := controllers.Setup(mgr, controllers.Options{
-		Namespace: operatorNamespace, ProbeImage: o.image, Workers: 4, Registry: prometheus.NewRegistry(), Clock: hasty{time.Now()},
+		Namespace: operatorNamespace, ProbeImage: o.image, Workers: 4, Registry: prometheus.NewRegistry(),
+		Clock: hasty{time.Now()}, ProbeLook: 200 * time.Millisecond,
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -75,13 +75,17 @@ func on(name string, change func(*node)) {
 	env.network.edit(func() { change(env.network.nodes[name]) })
 }
 
-// declare creates a baseline that denies everything, and checks when the test ends that nothing is left of the canaries once it is gone.
-func declare(t *testing.T) {
+// declare creates a baseline that denies everything, changed if somebody says how, and checks when the test ends that nothing is left of
+// the canaries once it is gone.
+func declare(t *testing.T, edit ...func(*pcinetv1alpha1.PCINetworkBaseline)) {
 	t.Helper()
 	b := &pcinetv1alpha1.PCINetworkBaseline{ObjectMeta: metav1.ObjectMeta{Name: baselineName}}
 	b.Spec.Allow.DNS = pcinetv1alpha1.DNSAllowanceNone
 	b.Spec.Verification.IntervalSeconds = 60
 	b.Spec.DeletionPolicy = pcinetv1alpha1.DeletionPolicyDelete
+	for _, e := range edit {
+		e(b)
+	}
 	t.Cleanup(func() { checkClean(t) })
 	create(t, b)
 }
@@ -225,6 +229,22 @@ func TestNoNodeEnforces(t *testing.T) {
 	declare(t)
 	await(t, disproven, "1 of 1 nodes (n1)")
 	await(t, "Ready=False/DeniedTrafficPasses")
+}
+
+// A baseline that changes is tested at once, and so is what it has not denied before. The interval is far longer than a test waits.
+func TestAChangedBaselineIsTestedAtOnce(t *testing.T) {
+	join(t, "n1")
+	on("n1", func(n *node) { n.opens = []networkingv1.PolicyType{networkingv1.PolicyTypeEgress} })
+	startOperator(t, "canary")
+	declare(t, func(b *pcinetv1alpha1.PCINetworkBaseline) {
+		b.Spec.Verification = pcinetv1alpha1.Verification{IntervalSeconds: 3600, FreshnessSeconds: 7200, Nodes: 1}
+		b.Spec.Directions = []pcinetv1alpha1.Direction{pcinetv1alpha1.DirectionIngress}
+	})
+	await(t, proven, "on 1 of 1 nodes")
+	change(t, func(b *pcinetv1alpha1.PCINetworkBaseline) {
+		b.Spec.Directions = append(b.Spec.Directions, pcinetv1alpha1.DirectionEgress)
+	})
+	await(t, disproven, "node n1, egress")
 }
 
 // What keeps canaries from proving anything is Unknown, with its reason, and leaves Ready alone. When it is over, there is a proof.
