@@ -28,6 +28,7 @@ import (
 	"github.com/pcinetwork/pci-network-baseline/internal/apply"
 	"github.com/pcinetwork/pci-network-baseline/internal/metrics"
 	"github.com/pcinetwork/pci-network-baseline/internal/plan"
+	"github.com/pcinetwork/pci-network-baseline/internal/probe"
 	"github.com/pcinetwork/pci-network-baseline/internal/render"
 	"github.com/pcinetwork/pci-network-baseline/internal/render/admission"
 	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
@@ -157,7 +158,10 @@ func (r *AdmissionReconciler) keepAll(ctx context.Context, baselines []pcinetv1a
 
 // keepPolicies writes the policies and the binding of the own limits.
 func (r *AdmissionReconciler) keepPolicies(ctx context.Context, cluster snapshot.Cluster) error {
-	config := admission.Config{Operator: r.Operator, Never: cluster.SystemNamespaces, Tracking: apply.TrackingPrefixes()}
+	config := admission.Config{
+		Operator: r.Operator, Never: cluster.SystemNamespaces, Tracking: apply.TrackingPrefixes(),
+		Canaries: admission.Canaries{Namespace: probe.Namespace, Policies: probe.PolicyNames()},
+	}
 	var errs []error
 	for _, p := range admission.Policies(config) {
 		errs = append(errs, r.write(ctx, p, &admissionregistrationv1.ValidatingAdmissionPolicy{}))
