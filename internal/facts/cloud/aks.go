@@ -29,17 +29,17 @@ const onlyOutbound = "0.0.0.0/32"
 
 var azureClouds = []cloud.Configuration{cloud.AzurePublic, cloud.AzureGovernment, cloud.AzureChina}
 
-func (r *Reader) askAKS(ctx context.Context, s *session, c snapshot.CloudCluster) (*description, error) {
+func (r *Reader) askAKS(ctx context.Context, s *session, c snapshot.CloudCluster) (*description, *problem) {
 	id := r.Identity
 	if id.ClientID == "" || id.TenantID == "" || id.FederatedTokenFile == "" {
 		return nil, &problem{snapshot.NoCredentials, "the operator's pod has no identity: Microsoft Entra Workload ID set none"}
 	}
-	if err := readable(id.FederatedTokenFile); err != nil {
-		return nil, err
+	if p := readable(id.FederatedTokenFile); p != nil {
+		return nil, p
 	}
-	configuration, err := azureCloud(id.Authority)
-	if err != nil {
-		return nil, err
+	configuration, p := azureCloud(id.Authority)
+	if p != nil {
+		return nil, p
 	}
 	login, manager := hostname(configuration.ActiveDirectoryAuthorityHost), hostname(configuration.Services[cloud.ResourceManager].Endpoint)
 	s.questions = []question{
@@ -58,8 +58,7 @@ func (r *Reader) askAKS(ctx context.Context, s *session, c snapshot.CloudCluster
 	}
 	out, err := client.Get(ctx, c.ResourceGroup, c.Name, nil)
 	if err != nil {
-		failure, text := s.failed(err, azureCode(err))
-		return nil, &problem{failure, text}
+		return nil, s.failed(err, azureCode(err))
 	}
 	if out.Properties == nil {
 		return nil, &problem{snapshot.NotUnderstood, manager + " answers without properties"}
@@ -79,7 +78,7 @@ func azureClient(id Identity, subscription string, options azcore.ClientOptions)
 	return armcontainerservice.NewManagedClustersClient(subscription, credential, &arm.ClientOptions{ClientOptions: options, DisableRPRegistration: true})
 }
 
-func azureCloud(authority string) (cloud.Configuration, error) {
+func azureCloud(authority string) (cloud.Configuration, *problem) {
 	if authority == "" {
 		return cloud.AzurePublic, nil
 	}

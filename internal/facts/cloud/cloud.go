@@ -62,13 +62,11 @@ type description struct {
 	issuer, group, path string
 }
 
-// problem is a failure that is found before or after the question.
+// problem is why there is no description.
 type problem struct {
 	failure snapshot.Failure
 	text    string
 }
-
-func (p *problem) Error() string { return p.text }
 
 // Describe asks the cloud. What Identify could not tell is not asked for.
 func (r *Reader) Describe(ctx context.Context, of snapshot.ControlPlane) snapshot.ControlPlane {
@@ -84,11 +82,11 @@ func (r *Reader) Describe(ctx context.Context, of snapshot.ControlPlane) snapsho
 	}
 	defer transport.CloseIdleConnections()
 	s := &session{base: transport}
-	d, err := r.ask(ctx, s, of.Cluster)
-	if err == nil {
-		err = sameCluster(of.Cluster, d)
+	d, p := r.ask(ctx, s, of.Cluster)
+	if p == nil {
+		p = sameCluster(of.Cluster, d)
 	}
-	if p, ok := err.(*problem); ok { //nolint:errorlint // ours are not wrapped
+	if p != nil {
 		of.Failure, of.Problem, of.Remedy = p.failure, p.text, remedy(p.failure, of.Cluster.Cloud)
 		return of
 	}
@@ -96,8 +94,7 @@ func (r *Reader) Describe(ctx context.Context, of snapshot.ControlPlane) snapsho
 	return of
 }
 
-// ask returns a *problem as its error.
-func (r *Reader) ask(ctx context.Context, s *session, c snapshot.CloudCluster) (*description, error) {
+func (r *Reader) ask(ctx context.Context, s *session, c snapshot.CloudCluster) (*description, *problem) {
 	switch c.Cloud {
 	case snapshot.EKS:
 		return r.askEKS(ctx, s, c)
@@ -110,7 +107,7 @@ func (r *Reader) ask(ctx context.Context, s *session, c snapshot.CloudCluster) (
 }
 
 // sameCluster guards against a name that was declared or guessed wrong: another cluster's allow-list is not this one's.
-func sameCluster(c snapshot.CloudCluster, d *description) error {
+func sameCluster(c snapshot.CloudCluster, d *description) *problem {
 	differ := func(a, b string) bool {
 		return a != "" && b != "" && !strings.EqualFold(strings.TrimSuffix(a, "/"), strings.TrimSuffix(b, "/"))
 	}
@@ -149,7 +146,7 @@ var rights = map[snapshot.Cloud]string{
 }
 
 // readable says whether a projected token is there. The SDKs read it themselves, and do not always tell why they could not.
-func readable(file string) error {
+func readable(file string) *problem {
 	info, err := os.Stat(file)
 	if err != nil || info.Size() == 0 {
 		return &problem{snapshot.NoCredentials, "there is no token in " + file}

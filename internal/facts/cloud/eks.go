@@ -34,21 +34,20 @@ var podIdentityAgents = []string{"169.254.170.23", "[fd00:ec2::23]"}
 
 // askEKS takes neither keys from the environment nor the node's role: an identity that is not the operator's own could do more than
 // it should. The SDK's configuration package, which looks for all of them, is not used.
-func (r *Reader) askEKS(ctx context.Context, s *session, c snapshot.CloudCluster) (*description, error) {
-	host, err := awsHost(ctx, c.Location)
-	if err != nil {
-		return nil, err
+func (r *Reader) askEKS(ctx context.Context, s *session, c snapshot.CloudCluster) (*description, *problem) {
+	host, p := awsHost(ctx, c.Location)
+	if p != nil {
+		return nil, p
 	}
 	retryer := retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts, o.MaxBackoff = 3, 3*time.Second })
-	provider, err := r.awsCredentials(s, c.Location, strings.Replace(host, "eks.", "sts.", 1), retryer)
-	if err != nil {
-		return nil, err
+	provider, p := r.awsCredentials(s, c.Location, strings.Replace(host, "eks.", "sts.", 1), retryer)
+	if p != nil {
+		return nil, p
 	}
 	// The SDK's cache of credentials would go on waiting for them when the context has ended.
 	credentials, err := provider.Retrieve(ctx)
 	if err != nil {
-		failure, text := s.failed(err, awsCode(err))
-		return nil, &problem{failure, text}
+		return nil, s.failed(err, awsCode(err))
 	}
 	s.questions = append(s.questions, question{method: http.MethodGet, host: host, path: "/clusters/" + c.Name})
 	client := eks.New(eks.Options{
@@ -57,8 +56,7 @@ func (r *Reader) askEKS(ctx context.Context, s *session, c snapshot.CloudCluster
 	})
 	out, err := client.DescribeCluster(ctx, &eks.DescribeClusterInput{Name: &c.Name})
 	if err != nil {
-		failure, text := s.failed(err, awsCode(err))
-		return nil, &problem{failure, text}
+		return nil, s.failed(err, awsCode(err))
 	}
 	if out.Cluster == nil || out.Cluster.ResourcesVpcConfig == nil {
 		return nil, &problem{snapshot.NotUnderstood, host + " answers without resourcesVpcConfig"}
@@ -70,7 +68,7 @@ func (r *Reader) askEKS(ctx context.Context, s *session, c snapshot.CloudCluster
 	return d, nil
 }
 
-func awsHost(ctx context.Context, region string) (string, error) {
+func awsHost(ctx context.Context, region string) (string, *problem) {
 	endpoint, err := eks.NewDefaultEndpointResolverV2().ResolveEndpoint(ctx, eks.EndpointParameters{Region: &region})
 	if err != nil {
 		return "", &problem{snapshot.NotDeclared, "the SDK knows no endpoint in " + region}
@@ -78,12 +76,12 @@ func awsHost(ctx context.Context, region string) (string, error) {
 	return endpoint.URI.Host, nil
 }
 
-func (r *Reader) awsCredentials(s *session, region, stsHost string, retryer aws.Retryer) (aws.CredentialsProvider, error) {
+func (r *Reader) awsCredentials(s *session, region, stsHost string, retryer aws.Retryer) (aws.CredentialsProvider, *problem) {
 	id := r.Identity
 	switch {
 	case id.RoleARN != "" && id.TokenFile != "":
-		if err := readable(id.TokenFile); err != nil {
-			return nil, err
+		if p := readable(id.TokenFile); p != nil {
+			return nil, p
 		}
 		s.questions = append(s.questions, question{method: http.MethodPost, host: stsHost, path: "/", credentials: true})
 		client := sts.New(sts.Options{Region: region, HTTPClient: s.client(), Retryer: retryer})
@@ -94,8 +92,8 @@ func (r *Reader) awsCredentials(s *session, region, stsHost string, retryer aws.
 		if err != nil || agent.Scheme != "http" || !slices.Contains(podIdentityAgents, agent.Host) {
 			return nil, &problem{snapshot.NoCredentials, "AWS_CONTAINER_CREDENTIALS_FULL_URI is not that of EKS Pod Identity"}
 		}
-		if err := readable(id.ContainerTokenFile); err != nil {
-			return nil, err
+		if p := readable(id.ContainerTokenFile); p != nil {
+			return nil, p
 		}
 		s.questions = append(s.questions, question{method: http.MethodGet, host: agent.Host, path: agent.Path, credentials: true})
 		return endpointcreds.New(id.ContainerURI, func(o *endpointcreds.Options) {

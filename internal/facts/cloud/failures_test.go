@@ -94,6 +94,16 @@ func TestFailuresAreTold(t *testing.T) {
 	}
 }
 
+// TestOnlyCodesOfAnswersAreTold: the words of an answer end in a status, and may be anybody's.
+func TestOnlyCodesOfAnswersAreTold(t *testing.T) {
+	t.Parallel()
+	f := newFake(t, snapshot.GKE, refuse(snapshot.GKE, http.StatusForbidden, "you may; run this at 12:01"))
+	failed(t, f.Describe(t.Context(), clusters[snapshot.GKE]), snapshot.Denied, hostGKE+" answers 403")
+	if got := f.Describe(t.Context(), clusters[snapshot.GKE]); strings.Contains(got.Problem, "run this") {
+		t.Error(got.Problem)
+	}
+}
+
 // TestThrottlingThatEndsIsWaitedFor also shows that an outage which ends is.
 func TestThrottlingThatEndsIsWaitedFor(t *testing.T) {
 	t.Parallel()

@@ -28,11 +28,14 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/pcinetwork/pci-network-baseline/internal/facts/cloud"
 	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
 )
 
-// What the SDKs may use instead of the transport that they are given leads nowhere, and is told.
+// What the SDKs may use instead of the transport that they are given leads nowhere, and is told; so are goroutines that go on when
+// a reading has ended.
 func TestMain(m *testing.M) {
 	http.DefaultTransport = roundTripper(func(r *http.Request) (*http.Response, error) {
 		panic("dialled around the transport: " + r.URL.String())
@@ -40,7 +43,12 @@ func TestMain(m *testing.M) {
 	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(_ context.Context, _, address string) (net.Conn, error) {
 		panic("asked a name server: " + address)
 	}}
-	os.Exit(m.Run())
+	code := m.Run()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)

@@ -33,15 +33,15 @@ const (
 
 var gkeResource = regexp.MustCompile(`projects/[^/]+/(?:locations|zones)/[^/]+/clusters/[^/]+$`)
 
-func (r *Reader) askGKE(ctx context.Context, s *session, c snapshot.CloudCluster) (*description, error) {
+func (r *Reader) askGKE(ctx context.Context, s *session, c snapshot.CloudCluster) (*description, *problem) {
 	name := fmt.Sprintf("projects/%s/locations/%s/clusters/%s", c.Project, c.Location, c.Name)
 	s.questions = []question{
 		{method: http.MethodGet, host: metadataServer, path: "/computeMetadata/v1/" + metadataToken, credentials: true},
 		{method: http.MethodGet, host: gkeHostName, path: "/v1/" + name},
 	}
-	token, err := googleToken(ctx, s)
-	if err != nil {
-		return nil, err
+	token, p := googleToken(ctx, s)
+	if p != nil {
+		return nil, p
 	}
 	service, err := container.NewService(ctx, option.WithHTTPClient(s.client()), option.WithEndpoint("https://"+gkeHostName+"/"))
 	if err != nil {
@@ -51,8 +51,7 @@ func (r *Reader) askGKE(ctx context.Context, s *session, c snapshot.CloudCluster
 	call.Header().Set("Authorization", "Bearer "+token)
 	cluster, err := patiently(ctx, func() (*container.Cluster, error) { return call.Context(ctx).Do() })
 	if err != nil {
-		failure, text := s.failed(err, googleCode(err))
-		return nil, &problem{failure, text}
+		return nil, s.failed(err, googleCode(err))
 	}
 	if cluster == nil || cluster.Name == "" { // the SDK makes nothing of null
 		return nil, &problem{snapshot.NotUnderstood, gkeHostName + " answers without a cluster"}
@@ -61,11 +60,10 @@ func (r *Reader) askGKE(ctx context.Context, s *session, c snapshot.CloudCluster
 }
 
 // googleToken asks for a token of the pod's ServiceAccount, which the metadata server exchanges and renews.
-func googleToken(ctx context.Context, s *session) (string, error) {
+func googleToken(ctx context.Context, s *session) (string, *problem) {
 	body, err := metadata.NewClient(s.client()).GetWithContext(ctx, metadataToken)
 	if err != nil {
-		failure, text := s.failed(err, "")
-		return "", &problem{failure, text}
+		return "", s.failed(err, "")
 	}
 	var token struct {
 		AccessToken string `json:"access_token"` //nolint:gosec // a field's name, not a secret

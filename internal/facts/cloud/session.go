@@ -137,27 +137,27 @@ func (s *session) gate(open bool, path ...string) snapshot.Gate {
 }
 
 // failed says why there is no description; code is the provider's own for the error, if the SDK knows.
-func (s *session) failed(err error, code string) (snapshot.Failure, string) {
+func (s *session) failed(err error, code string) *problem {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var timeout net.Error
 	switch {
 	case s.refused != "":
-		return snapshot.NotUnderstood, "the SDK wanted to ask beside the question: " + s.refused
+		return &problem{snapshot.NotUnderstood, "the SDK wanted to ask beside the question: " + s.refused}
 	case errors.Is(err, errTooLarge):
-		return snapshot.NotUnderstood, s.last.host + ": " + errTooLarge.Error()
+		return &problem{snapshot.NotUnderstood, s.last.host + ": " + errTooLarge.Error()}
 	case s.requests == 0:
-		return snapshot.NoCredentials, "there is nothing to get credentials with"
+		return &problem{snapshot.NoCredentials, "there is nothing to get credentials with"}
 	case s.status == 0 && (errors.Is(err, context.DeadlineExceeded) || (errors.As(err, &timeout) && timeout.Timeout())):
-		return snapshot.Outage, s.last.host + " does not answer in time"
+		return &problem{snapshot.Outage, s.last.host + " does not answer in time"}
 	case s.status == 0:
-		return snapshot.Outage, s.last.host + " cannot be reached: " + kind(err)
+		return &problem{snapshot.Outage, s.last.host + " cannot be reached: " + kind(err)}
 	}
 	answer := fmt.Sprintf("%s answers %d", s.last.host, s.status)
 	if code = harmless(code); code != "" {
 		answer += " " + code
 	}
-	return failure(s.status, code, s.last.credentials), answer
+	return &problem{failure(s.status, code, s.last.credentials), answer}
 }
 
 // failure goes by the status and, where AWS uses one status for several things, by its code.
