@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"maps"
 	"math/big"
 	"net"
 	"net/http"
@@ -180,7 +179,7 @@ func (f *fake) only(t *testing.T, hosts ...string) {
 	t.Helper()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for address := range maps.Keys(f.dialed) {
+	for address := range f.dialed {
 		if host, _, _ := net.SplitHostPort(address); !slices.Contains(hosts, host) {
 			t.Errorf("dialled %s", address)
 		}

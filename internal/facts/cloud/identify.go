@@ -5,6 +5,8 @@ package cloud
 
 import (
 	"cmp"
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"regexp"
 	"slices"
@@ -16,7 +18,7 @@ import (
 // Hints are what shows inside a cluster of who runs it.
 type Hints struct {
 	Nodes []snapshot.Node
-	// Issuer is the claim iss of the operator's own token.
+	// Issuer is that of the operator's own token: see Issuer.
 	Issuer string
 	// Hosts are names by which the API server is known.
 	Hosts []string
@@ -89,6 +91,23 @@ func Identify(h Hints) snapshot.ControlPlane {
 		ofAKS(h, c)
 	}
 	return checked(out)
+}
+
+// Issuer returns the claim iss of a token, or "". The token is the operator's own, and not verified.
+func Issuer(token string) string {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return ""
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		return ""
+	}
+	var claims struct {
+		Issuer string `json:"iss"`
+	}
+	_ = json.Unmarshal(payload, &claims) // no issuer, then
+	return claims.Issuer
 }
 
 func undeclared(out snapshot.ControlPlane, problem, what string) snapshot.ControlPlane {

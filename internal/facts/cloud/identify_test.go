@@ -4,6 +4,7 @@
 package cloud_test
 
 import (
+	"encoding/base64"
 	"strings"
 	"testing"
 
@@ -140,5 +141,24 @@ func TestWhatIsNotIdentifiedHasToBeDeclared(t *testing.T) {
 				t.Errorf("got %q, %q", got.Problem, got.Remedy)
 			}
 		})
+	}
+}
+
+func TestTheIssuerIsReadFromAToken(t *testing.T) {
+	t.Parallel()
+	payload := func(text string) string { return "e30." + base64.RawURLEncoding.EncodeToString([]byte(text)) + ".c2ln" }
+	for token, want := range map[string]string{
+		payload(`{"aud":["x"],"iss":"` + issuerEKS + `","sub":"system:serviceaccount:a:b"}`): issuerEKS,
+		payload(`{}`):        "",
+		payload(`[]`):        "",
+		payload(`{"iss":7}`): "",
+		payload(`no`):        "",
+		"e30.!.c2ln":         "",
+		"a-static-token":     "",
+		"":                   "",
+	} {
+		if got := cloud.Issuer(token); got != want {
+			t.Errorf("%q: got %q, want %q", token, got, want)
+		}
 	}
 }
