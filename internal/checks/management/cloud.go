@@ -1,6 +1,7 @@
 // Copyright The pci-network-baseline Authors.
 // SPDX-License-Identifier: Apache-2.0
 
+// Package management judges who can reach the interfaces by which the cluster is managed (4.2).
 package management
 
 import (

@@ -92,12 +92,11 @@ func azureCloud(authority string) (cloud.Configuration, *problem) {
 
 // azureCode takes the code of the Resource Manager, or the error of the token endpoint (RFC 6749, 5.2).
 func azureCode(err error) string {
-	var answer *azcore.ResponseError
-	if errors.As(err, &answer) {
+	if answer, ok := errors.AsType[*azcore.ResponseError](err); ok {
 		return answer.ErrorCode
 	}
-	var login *azidentity.AuthenticationFailedError
-	if !errors.As(err, &login) || login.RawResponse == nil {
+	login, ok := errors.AsType[*azidentity.AuthenticationFailedError](err)
+	if !ok || login.RawResponse == nil {
 		return ""
 	}
 	var body struct {

@@ -108,8 +108,7 @@ func (r *Reader) awsCredentials(s *session, region, stsHost string, retryer aws.
 }
 
 func awsCode(err error) string {
-	var api smithy.APIError
-	if errors.As(err, &api) {
+	if api, ok := errors.AsType[smithy.APIError](err); ok {
 		return api.ErrorCode()
 	}
 	return ""

@@ -265,7 +265,8 @@ func TestCredentialsThatAreNotGiven(t *testing.T) {
 	}{
 		"the pod has no identity": {
 			func(_ *testing.T, f *fake) { f.Identity = cloud.Identity{} },
-			map[snapshot.Cloud]string{snapshot.EKS: "neither IRSA nor EKS Pod Identity", snapshot.AKS: "Workload ID set none"}, snapshot.NoCredentials,
+			map[snapshot.Cloud]string{snapshot.EKS: "neither IRSA nor EKS Pod Identity", snapshot.AKS: "Workload ID set none"},
+			snapshot.NoCredentials,
 		},
 		"there is no token": {
 			func(t *testing.T, f *fake) {
@@ -274,38 +275,45 @@ func TestCredentialsThatAreNotGiven(t *testing.T) {
 					t.Fatal(err)
 				}
 			},
-			map[snapshot.Cloud]string{snapshot.EKS: "there is no token in", snapshot.AKS: "there is no token in"}, snapshot.NoCredentials,
+			map[snapshot.Cloud]string{snapshot.EKS: "there is no token in", snapshot.AKS: "there is no token in"},
+			snapshot.NoCredentials,
 		},
 		"the token has expired": {
 			func(_ *testing.T, f *fake) { f.valid = "another" },
-			map[snapshot.Cloud]string{snapshot.EKS: hostSTS + " answers 400 ExpiredTokenException", snapshot.AKS: hostEntra + " answers 401 invalid_client"}, snapshot.NoCredentials,
+			map[snapshot.Cloud]string{snapshot.EKS: hostSTS + " answers 400 ExpiredTokenException", snapshot.AKS: hostEntra + " answers 401 invalid_client"},
+			snapshot.NoCredentials,
 		},
 		"the metadata server knows no ServiceAccount": {
 			func(_ *testing.T, f *fake) { f.handlers[hostMetadata] = http.NotFound },
-			map[snapshot.Cloud]string{snapshot.GKE: hostMetadata + " answers 404"}, snapshot.NoCredentials,
+			map[snapshot.Cloud]string{snapshot.GKE: hostMetadata + " answers 404"},
+			snapshot.NoCredentials,
 		},
 		"the way to credentials is down": {
 			func(_ *testing.T, f *fake) {
 				down := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }
 				f.handlers[hostMetadata], f.handlers[hostSTS], f.handlers[hostEntra] = down, down, down
 			},
-			map[snapshot.Cloud]string{snapshot.EKS: hostSTS + " answers 503", snapshot.GKE: hostMetadata + " answers 503", snapshot.AKS: hostEntra + " answers 503"}, snapshot.Outage,
+			map[snapshot.Cloud]string{snapshot.EKS: hostSTS + " answers 503", snapshot.GKE: hostMetadata + " answers 503", snapshot.AKS: hostEntra + " answers 503"},
+			snapshot.Outage,
 		},
 		"what hands out credentials talks nonsense": {
 			func(_ *testing.T, f *fake) {
 				f.handlers[hostMetadata], f.handlers[hostSTS], f.handlers[hostEntra] = says(`{}`), says(`{}`), says(`{}`)
 			},
-			map[snapshot.Cloud]string{snapshot.EKS: hostSTS, snapshot.GKE: "without a token", snapshot.AKS: hostEntra}, snapshot.NotUnderstood,
+			map[snapshot.Cloud]string{snapshot.EKS: hostSTS, snapshot.GKE: "without a token", snapshot.AKS: hostEntra},
+			snapshot.NotUnderstood,
 		},
 		"the authority is nobody's": {
 			func(_ *testing.T, f *fake) { f.Identity.Authority = "https://login.example.com/" },
-			map[snapshot.Cloud]string{snapshot.AKS: "none of Azure's"}, snapshot.NoCredentials,
+			map[snapshot.Cloud]string{snapshot.AKS: "none of Azure's"},
+			snapshot.NoCredentials,
 		},
 		"the agent is nobody's": {
 			func(_ *testing.T, f *fake) {
 				f.Identity = cloud.Identity{ContainerURI: "http://169.254.169.254/latest/meta-data/", ContainerTokenFile: f.tokenFile}
 			},
-			map[snapshot.Cloud]string{snapshot.EKS: "not that of EKS Pod Identity"}, snapshot.NoCredentials,
+			map[snapshot.Cloud]string{snapshot.EKS: "not that of EKS Pod Identity"},
+			snapshot.NoCredentials,
 		},
 	} {
 		for of, words := range c.want {
@@ -344,7 +352,8 @@ func TestNothingIsAskedBesideTheQuestion(t *testing.T) {
 			}, snapshot.NotUnderstood, "answers 302",
 		},
 		"a provider that is not registered, which the SDK would register": {
-			[]snapshot.Cloud{snapshot.AKS}, refuse(snapshot.AKS, http.StatusConflict, "MissingSubscriptionRegistration"), snapshot.NotUnderstood,
+			[]snapshot.Cloud{snapshot.AKS},
+			refuse(snapshot.AKS, http.StatusConflict, "MissingSubscriptionRegistration"), snapshot.NotUnderstood,
 			"answers 409 MissingSubscriptionRegistration",
 		},
 	} {

@@ -130,6 +130,7 @@ func newFake(t *testing.T, of snapshot.Cloud, described http.HandlerFunc) *fake 
 	switch of {
 	case snapshot.EKS:
 		f.Identity = cloud.Identity{RoleARN: "arn:aws:iam::123456789012:role/pcinb", TokenFile: f.tokenFile}
+	case snapshot.GKE: // the metadata server knows
 	case snapshot.AKS:
 		f.Identity = cloud.Identity{ClientID: "11111111-2222-4333-8444-555555555555", TenantID: tenant, FederatedTokenFile: f.tokenFile}
 	}

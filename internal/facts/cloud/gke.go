@@ -66,7 +66,7 @@ func googleToken(ctx context.Context, s *session) (string, *problem) {
 		return "", s.failed(err, "")
 	}
 	var token struct {
-		AccessToken string `json:"access_token"` //nolint:gosec // a field's name, not a secret
+		AccessToken string `json:"access_token"`
 	}
 	if err := json.Unmarshal([]byte(body), &token); err != nil || token.AccessToken == "" {
 		return "", &problem{snapshot.NotUnderstood, "the metadata server answers without a token"}
@@ -91,8 +91,7 @@ func patiently[T any](ctx context.Context, ask func() (T, error)) (T, error) {
 }
 
 func googleCode(err error) string {
-	var answer *googleapi.Error
-	if errors.As(err, &answer) && len(answer.Errors) > 0 {
+	if answer, ok := errors.AsType[*googleapi.Error](err); ok && len(answer.Errors) > 0 {
 		return answer.Errors[0].Reason
 	}
 	return ""
