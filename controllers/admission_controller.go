@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,27 +16,22 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/sets"
 	toolscache "k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/internal/apply"
+	"github.com/pcinetwork/pci-network-baseline/internal/metrics"
 	"github.com/pcinetwork/pci-network-baseline/internal/plan"
+	"github.com/pcinetwork/pci-network-baseline/internal/probe"
 	"github.com/pcinetwork/pci-network-baseline/internal/render"
 	"github.com/pcinetwork/pci-network-baseline/internal/render/admission"
 	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
-	"github.com/pcinetwork/pci-network-baseline/internal/status"
-)
-
-// maxAdmissionMessage and maxBreakGlassReason are admission's part of keeping a status below 16 KiB.
-const (
-	maxAdmissionMessage = 160
-	maxBreakGlassReason = 100
 )
 
 // AdmissionReconciler keeps what the API server refuses as the baselines ask for it. ValidatingAdmissionPolicies cannot guard
@@ -50,13 +46,16 @@ type AdmissionReconciler struct {
 	Platform     *Platform
 	Store        *Store
 	Clock        clock.PassiveClock
+	Metrics      *metrics.Metrics
+	Recorder     events.EventRecorder
 	// Operator is the user name of the operator's account.
 	Operator string
 
 	compiled compiledBaselines
-	results  sync.Map         // a pcinetv1alpha1.AdmissionStatus for each baseline, by name
-	queue    queue            // set at the start
-	watched  sets.Set[string] // resources whose events lead to the queue
+	results  sync.Map                    // a pcinetv1alpha1.AdmissionStatus for each baseline, by name
+	queue    queue                       // set at the start
+	watched  sets.Set[string]            // resources whose events lead to the queue
+	kept     map[objectKey]client.Object // as they were last made right by this process; there is one worker
 }
 
 // The API server wants whoever writes a policy or binding with a parameter to be able to get that parameter
@@ -152,7 +151,10 @@ func (r *AdmissionReconciler) keepAll(ctx context.Context, baselines []pcinetv1a
 
 // keepPolicies writes the policies and the binding of the own limits.
 func (r *AdmissionReconciler) keepPolicies(ctx context.Context, cluster snapshot.Cluster) error {
-	config := admission.Config{Operator: r.Operator, Never: cluster.SystemNamespaces, Tracking: apply.TrackingPrefixes()}
+	config := admission.Config{
+		Operator: r.Operator, Never: cluster.SystemNamespaces, Tracking: apply.TrackingPrefixes(),
+		Canaries: admission.Canaries{Namespace: probe.Namespace, Policies: probe.PolicyNames()},
+	}
 	var errs []error
 	for _, p := range admission.Policies(config) {
 		errs = append(errs, r.write(ctx, p, &admissionregistrationv1.ValidatingAdmissionPolicy{}))
@@ -229,11 +231,37 @@ func (r *AdmissionReconciler) write(ctx context.Context, intended, live client.O
 	case err != nil:
 		return fmt.Errorf("reading %s: %w", intended.GetName(), err)
 	}
-	_, err = r.Applier.Write(ctx, intended, live)
+	change, err := r.Applier.Write(ctx, intended, live)
 	if err != nil {
 		return &unkept{intended.GetName() + " cannot be written", err}
 	}
+	key := keptKey(intended)
+	if last := r.kept[key]; last != nil && change.Operation != apply.None && apply.Diff(intended, last).None() {
+		r.repaired(ctx, change)
+	}
+	if r.kept == nil {
+		r.kept = map[objectKey]client.Object{}
+	}
+	r.kept[key] = intended
 	return nil
+}
+
+// keptKey tells a policy from a binding of its name.
+func keptKey(obj client.Object) objectKey {
+	return objectKey{resource: fmt.Sprintf("%T", obj), name: obj.GetName()}
+}
+
+// repaired tells that somebody has opened the guard or the gate, or tried to. Who it was is in the API server's audit log: its own
+// controllers write to policies too.
+func (r *AdmissionReconciler) repaired(ctx context.Context, change apply.Change) {
+	what, cause := "it had been deleted", metrics.CauseDeleted
+	if change.Operation == apply.Updated {
+		what, cause = strings.Join(change.Drift.Fields, ", ")+" changed", metrics.CauseEdited
+	}
+	name := change.Object.GetName()
+	r.Metrics.Repairs.WithLabelValues(cause).Inc()
+	ctrl.LoggerFrom(ctx).Info("Restored an object of admission", "name", name, "cause", cause, "fields", change.Drift.Fields)
+	r.Recorder.Eventf(change.Object, nil, eventWarning, "AdmissionRepaired", "Restore-"+cause, "Restored %s: %s. The API server's audit log has who did it.", name, what)
 }
 
 // unkept says what cannot be read or written, and wraps the reason.
@@ -260,6 +288,7 @@ func (r *AdmissionReconciler) prune(ctx context.Context, wanted map[string]bool)
 		gone, err := r.unasked(ctx, b.Name, baseline)
 		if gone && err == nil {
 			err = r.Applier.Delete(ctx, b)
+			delete(r.kept, keptKey(b))
 		}
 		errs = append(errs, err)
 	}
@@ -288,35 +317,6 @@ func (r *AdmissionReconciler) unasked(ctx context.Context, binding, baseline str
 	return b.Spec.Enforcement == pcinetv1alpha1.EnforcementAudit || mode(asked) == admission.Off, nil
 }
 
-// admissionStatus says what became of the objects of a baseline.
-func admissionStatus(glass plan.BreakGlass, err error) pcinetv1alpha1.AdmissionStatus {
-	out := pcinetv1alpha1.AdmissionStatus{State: pcinetv1alpha1.PolicyInPlace}
-	if glass.Ignored != "" {
-		out.Message = "Annotation " + pcinetv1alpha1.AnnotationBreakGlass + " is not in force. " + glass.Ignored
-	}
-	if glass.InForce {
-		out.BreakGlass.Until.Time = glass.Until.UTC().Truncate(time.Second) // as it is stored
-		out.BreakGlass.Reason = status.Clip(glass.Reason, maxBreakGlassReason)
-	}
-	if err != nil {
-		out.State = pcinetv1alpha1.PolicyMissing
-		what := "Objects of admission cannot be kept"
-		if u := (*unkept)(nil); errors.As(err, &u) {
-			what = u.what
-		}
-		out.Message = what + ": " + cause(err)
-	}
-	out.Message = status.Clip(out.Message, maxAdmissionMessage)
-	return out
-}
-
-// broken says whether a break-glass is in force.
-func broken(s pcinetv1alpha1.AdmissionStatus) bool { return !s.BreakGlass.Until.IsZero() }
-
-func sameAdmission(a, b pcinetv1alpha1.AdmissionStatus) bool {
-	return apiequality.Semantic.DeepEqual(a, b)
-}
-
 // tell keeps what the status of the baseline says, and wakes the reconciler that writes it.
 func (r *AdmissionReconciler) tell(b *pcinetv1alpha1.PCINetworkBaseline, now pcinetv1alpha1.AdmissionStatus) {
 	if old, ok := r.results.Swap(b.Name, now); !ok || !apiequality.Semantic.DeepEqual(old, any(now)) {
@@ -336,7 +336,7 @@ func (r *AdmissionReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	one := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []ctrl.Request { return []ctrl.Request{{}} })
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("admission").
-		WithOptions(controller.Options{ReconciliationTimeout: reconcileTimeout}).
+		WithOptions(options(false)).
 		Watches(&pcinetv1alpha1.PCINetworkBaseline{}, one).
 		WatchesRawSource(source.Func(func(ctx context.Context, q queue) error {
 			r.queue, r.watched = q, sets.New[string]()

@@ -19,7 +19,6 @@ import (
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/source"
@@ -57,6 +56,7 @@ type BaselineReconciler struct {
 	Clock         clock.PassiveClock
 	Backends      *Backends
 	Guards        *GuardReconciler
+	Proofs        *Proofs
 	Admissions    *AdmissionReconciler
 
 	// Set by expectAll, hold and writeStatus; there is one worker.
@@ -96,6 +96,7 @@ func (r *BaselineReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 		tally: r.Store.Tally(b),
 	}
 	s.guard, s.guardKnown = r.Guards.Of(b.Name)
+	s.proof, s.lastRound, s.proofKnown = r.Proofs.of(b, s.now)
 	s.admission, s.admissionKnown = r.Admissions.Of(b.Name)
 	if after := r.hold(s); after > 0 {
 		return ctrl.Result{RequeueAfter: after}, nil
@@ -117,8 +118,9 @@ func (r *BaselineReconciler) hold(s *baselineScope) time.Duration {
 	if r.started.IsZero() {
 		r.started = s.now
 	}
-	guardKnown := s.guardKnown || s.baseline.Spec.GuardLayer != pcinetv1alpha1.GuardLayerAuto
-	if (s.tally.Behind == 0 && s.engine.Observed && guardKnown && s.admissionKnown) || s.baseline.Status.ObservedGeneration != s.baseline.Generation {
+	known := s.guardKnown || s.baseline.Spec.GuardLayer != pcinetv1alpha1.GuardLayerAuto
+	known = known && s.tally.Behind == 0 && s.engine.Observed && s.admissionKnown && s.proofKnown
+	if known || s.baseline.Status.ObservedGeneration != s.baseline.Generation {
 		return 0
 	}
 	return max(0, r.started.Add(holdAtStart).Sub(s.now))
@@ -225,6 +227,7 @@ func countsAlone(want, have pcinetv1alpha1.PCINetworkBaselineStatus) bool {
 // announced are the conditions whose changes are worth an event; the others follow from them.
 var announced = []string{
 	pcinetv1alpha1.ConditionReady, pcinetv1alpha1.ConditionPolicyEngineSupported, pcinetv1alpha1.ConditionDefaultDenyEffective,
+	pcinetv1alpha1.ConditionEnforcementProven,
 	pcinetv1alpha1.ConditionExemptionsCurrent, pcinetv1alpha1.ConditionReviewCurrent,
 }
 
@@ -272,7 +275,7 @@ func (r *BaselineReconciler) announceBreakGlass(b *pcinetv1alpha1.PCINetworkBase
 func (r *BaselineReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("baseline").
-		WithOptions(controller.Options{ReconciliationTimeout: reconcileTimeout}).
+		WithOptions(options(false)).
 		Watches(&pcinetv1alpha1.PCINetworkBaseline{}, r.handler()).
 		WatchesRawSource(source.Func(r.fromStore)).
 		WatchesRawSource(source.Func(r.fromPlatform)).
@@ -301,9 +304,10 @@ func (r *BaselineReconciler) fromStore(_ context.Context, q queue) error {
 	return nil
 }
 
-// fromPlatform has every baseline judged again when the policy engine has changed.
+// fromPlatform has every baseline judged again when the policy engine has changed, or what is proven of it.
 func (r *BaselineReconciler) fromPlatform(ctx context.Context, q queue) error {
 	addBaselines(ctx, r.Cache, q, r.Platform.assessments.subscribe())
+	addBaselines(ctx, r.Cache, q, r.Proofs.changed.subscribe())
 	return nil
 }
 

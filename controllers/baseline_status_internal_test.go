@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/internal/probe"
 	"github.com/pcinetwork/pci-network-baseline/internal/render/core"
 	"github.com/pcinetwork/pci-network-baseline/internal/status"
 )
@@ -27,6 +28,9 @@ var today = time.Date(2026, time.July, 1, 12, 0, 0, 0, time.UTC)
 // writtenToCore is the choice of the core API.
 var writtenToCore = backendChoice{api: &policyAPI{Backend: core.Backend{}}}
 
+// unproven is what is known before any node was tested.
+var unproven = probe.Summary{Status: metav1.ConditionUnknown, Reason: pcinetv1alpha1.ReasonProofPending}
+
 // declared is what a test changes of a baseline that is otherwise as it should be.
 type declared func(*pcinetv1alpha1.PCINetworkBaseline)
 
@@ -38,7 +42,7 @@ func judgedAt(now time.Time, changes ...declared) *baselineScope {
 		change(b)
 	}
 	return &baselineScope{
-		baseline: b, backend: writtenToCore, now: now,
+		baseline: b, backend: writtenToCore, now: now, proof: unproven,
 		tally: Tally{States: map[pcinetv1alpha1.CoverageState]int{pcinetv1alpha1.CoverageProtected: 2}},
 	}
 }
@@ -245,6 +249,34 @@ func TestCompliant(t *testing.T) {
 	}
 }
 
+// What the owner of a baseline has switched off contradicts nothing that is in place, and is no secret.
+func TestReadyTellsWhatIsNotRefused(t *testing.T) {
+	const all = "True/AllNamespacesProtected: Each of 2 namespaces in scope has its deny and allowances."
+	const gate = " Pods of a new namespace do not wait for them: spec.admission.podGate is "
+	const guard = " Changes to them are not refused but repaired: spec.admission.tamperGuard is "
+	const enforce, warn, off = pcinetv1alpha1.AdmissionEnforce, pcinetv1alpha1.AdmissionWarn, pcinetv1alpha1.AdmissionOff
+	for name, tc := range map[string]struct {
+		gate, guard pcinetv1alpha1.AdmissionMode
+		want        string
+	}{
+		"both refuse":             {enforce, enforce, all},
+		"unset is what closes":    {"", "", all},
+		"the gate is off":         {off, enforce, all + gate + "Off."},
+		"the gate warns":          {warn, enforce, all + gate + "Warn."},
+		"the tamper guard is off": {enforce, off, all + guard + "Off."},
+		"neither refuses":         {off, warn, all + gate + "Off." + guard + "Warn."},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := judgedAt(today, func(b *pcinetv1alpha1.PCINetworkBaseline) {
+				b.Spec.Admission = pcinetv1alpha1.Admission{PodGate: tc.gate, TamperGuard: tc.guard}
+			})
+			if diff := cmp.Diff(tc.want, said(t, s.status().Conditions, "Ready")); diff != "" {
+				t.Errorf("Ready (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 // A baseline with nothing wrong is not Compliant in this version, and says which requirements nobody looked at.
 func TestCompliantIsNotClaimedForWhatIsNotAssessed(t *testing.T) {
 	got := judgedAt(today, reviewed(day)).status().Conditions
@@ -253,7 +285,7 @@ func TestCompliantIsNotClaimedForWhatIsNotAssessed(t *testing.T) {
 		t.Errorf("Compliant (-want +got):\n%s", diff)
 	}
 	for _, c := range got {
-		if c.Type == pcinetv1alpha1.ConditionPolicyEngineSupported { // assessed, but not in this test
+		if c.Type == pcinetv1alpha1.ConditionPolicyEngineSupported || c.Type == pcinetv1alpha1.ConditionEnforcementProven { // assessed, but not in this test
 			continue
 		}
 		if (c.Reason == pcinetv1alpha1.ReasonNotAssessed) != (c.Status == metav1.ConditionUnknown && c.Type != "Compliant") {

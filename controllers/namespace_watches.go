@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/internal/probe"
 )
 
 const (
@@ -38,18 +39,25 @@ const (
 
 type queue = workqueue.TypedRateLimitingInterface[ctrl.Request]
 
+// options are those of every controller, on every replica or on the elected one. Left alone, one that fails would be tried again up to
+// 16 minutes later.
+func options(everywhere bool) controller.Options {
+	return controller.Options{
+		NeedLeaderElection:    new(!everywhere),
+		ReconciliationTimeout: reconcileTimeout,
+		RateLimiter:           workqueue.NewTypedItemExponentialFailureRateLimiter[ctrl.Request](retryFirst, retryLast),
+	}
+}
+
 // SetupWithManager watches everything that makes a namespace need another look. An event costs O(1): one key. Only a
 // changed baseline, a changed platform and the election look at every namespace, in the background.
 func (r *NamespaceReconciler) SetupWithManager(mgr ctrl.Manager, workers int) error {
 	r.fights = newFights(clock.RealClock{}, r.Metrics.Fights.Inc)
+	opts := options(true)
+	opts.MaxConcurrentReconciles = workers
 	c, err := ctrl.NewControllerManagedBy(mgr).
 		Named("namespace").
-		WithOptions(controller.Options{
-			MaxConcurrentReconciles: workers,
-			NeedLeaderElection:      new(false),
-			ReconciliationTimeout:   reconcileTimeout,
-			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[ctrl.Request](retryFirst, retryLast),
-		}).
+		WithOptions(opts).
 		Watches(&corev1.Namespace{}, r.namespaceHandler()).
 		Watches(&networkingv1.NetworkPolicy{}, r.contentHandler(&r.Backends.policies[0].kind, newVersion)).
 		Watches(&pcinetv1alpha1.NamespaceCoverage{}, r.contentHandler(&coverages, newVersion), builder.WithPredicates(existing)).
@@ -176,7 +184,7 @@ func (r *NamespaceReconciler) baselineHandler() handler.EventHandler {
 // everything looks at every namespace when the platform changed, and once this replica may remove objects.
 func (r *NamespaceReconciler) everything(ctx context.Context, q queue) error {
 	r.queue = q
-	changed := r.Platform.plans.subscribe()
+	changed, proofs := r.Platform.plans.subscribe(), r.Proofs.changed.subscribe()
 	go func() {
 		elected := r.Elected
 		for {
@@ -186,6 +194,9 @@ func (r *NamespaceReconciler) everything(ctx context.Context, q queue) error {
 			case <-elected:
 				elected = nil
 			case <-changed:
+			case <-proofs:
+				r.add(q, probe.Namespace, background)
+				continue
 			}
 			r.addAll(ctx, q)
 		}

@@ -27,6 +27,7 @@ import (
 
 	"github.com/pcinetwork/pci-network-baseline/internal/apply"
 	"github.com/pcinetwork/pci-network-baseline/internal/policy"
+	"github.com/pcinetwork/pci-network-baseline/internal/probe"
 	"github.com/pcinetwork/pci-network-baseline/internal/render"
 	"github.com/pcinetwork/pci-network-baseline/internal/render/admission"
 	"github.com/pcinetwork/pci-network-baseline/internal/render/calico"
@@ -51,6 +52,7 @@ var asOperator = sync.OnceValues(func() (client.Client, error) {
 		{"apply", "--server-side", "-f", filepath.Join(repoRoot, "config/manager/namespace.yaml")},
 		{"apply", "--server-side", "-k", filepath.Join(repoRoot, "config/rbac")},
 		{"apply", "--server-side", "-k", filepath.Join(repoRoot, "config/crd")},
+		{"apply", "--server-side", "-k", filepath.Join(repoRoot, "config/probe")},
 	} {
 		args = append([]string{"--kubeconfig", env.cluster.Kubeconfig()}, args...)
 		if out, err := exec.CommandContext(ctx, env.cluster.Kubectl(), args...).CombinedOutput(); err != nil {
@@ -58,7 +60,10 @@ var asOperator = sync.OnceValues(func() (client.Client, error) {
 		}
 	}
 	objects := []client.Object{admission.Limits()}
-	for _, p := range admission.Policies(admission.Config{Operator: operatorUser, Tracking: apply.TrackingPrefixes()}) {
+	for _, p := range admission.Policies(admission.Config{
+		Operator: operatorUser, Tracking: apply.TrackingPrefixes(),
+		Canaries: admission.Canaries{Namespace: probe.Namespace, Policies: probe.PolicyNames()},
+	}) {
 		objects = append(objects, p)
 	}
 	for _, b := range admission.Bindings(admission.Baseline{Name: guarded, Tamper: admission.Deny}) {
@@ -219,6 +224,7 @@ var openings = map[string]struct{ of, policy, patch, words string }{
 	"Calico: pods or everything":                        {"calico", "allow", `{"spec":{"egress":[{"action":"Allow","protocol":"TCP","destination":{"selector":"projectcalico.org/orchestrator == \"k8s\" || all()","ports":[443]}}]}}`, peers},
 	"Calico: a deny with a rule":                        {"calico", "deny", `{"spec":{"ingress":[{"action":"Allow",` + calicoNets + `}]}}`, deny},
 	"Calico: a deny for some pods":                      {"calico", "deny", `{"spec":{"selector":"app == \"none\""}}`, all},
+	"Calico: a deny for pods of some accounts":          {"calico", "deny", `{"spec":{"serviceAccountSelector":"app == \"none\""}}`, all},
 	"Calico staged: an allowance for everything":        {"staged", "allow", `{"spec":{"egress":[{"action":"Allow"}]}}`, peers},
 	"Calico staged: a deny with a rule":                 {"staged", "deny", `{"spec":{"egress":[{"action":"Allow"}]}}`, deny},
 	"Cilium: an allowance for everything":               {"cilium", "allow", `{"spec":{"ingress":[{"fromEntities":["all"]}]}}`, peers},
@@ -321,6 +327,12 @@ func TestTheGuardHoldsInEveryAPI(t *testing.T) {
 		"Argo CD's claim":      `{"metadata":{"annotations":{"argocd.argoproj.io/tracking-id":"app:x"}}}`,
 		"Argo CD may prune it": `{"metadata":{"annotations":{"argocd.argoproj.io/sync-options":null}}}`,
 	}
+	passes := map[string]string{
+		"a harmless annotation":      `{"metadata":{"annotations":{"example.com/seen":"yes"}}}`,
+		"a finalizer that is taken":  `{"metadata":{"finalizers":["example.com/yours"]}}`,
+		"all of them":                `{"metadata":{"finalizers":null}}`,
+		"an owner who gives it away": `{"metadata":{"ownerReferences":null}}`,
+	}
 	for _, obj := range objects {
 		t.Run(fmt.Sprintf("%T", obj), func(t *testing.T) {
 			createServed(t, &apply.Applier{Client: c, Observe: func(client.Object, apply.Operation, error) {}}, c, obj)
@@ -333,8 +345,22 @@ func TestTheGuardHoldsInEveryAPI(t *testing.T) {
 			if err := refused(env.client.Delete(t.Context(), obj, client.DryRunAll), admission.TamperGuard, "PCINetworkBaseline "+guarded); err != nil {
 				t.Errorf("a deletion: %v", err)
 			}
-			if _, err := patch(t, obj, `{"metadata":{"annotations":{"example.com/seen":"yes"}}}`); err != nil {
-				t.Errorf("a harmless annotation: %v", err)
+			if err := env.client.Get(t.Context(), client.ObjectKeyFromObject(obj), obj); err != nil {
+				t.Fatal(err)
+			}
+			obj.SetFinalizers([]string{"example.com/mine", "example.com/yours"}) // as from a time without the guard
+			obj.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: "v1", Kind: "ConfigMap", Name: "x", UID: "y"}})
+			if err := c.Update(t.Context(), obj); err != nil {
+				t.Fatal(err)
+			}
+			for what, text := range passes {
+				if _, err := patch(t, obj, text); err != nil {
+					t.Errorf("%s: %v", what, err)
+				}
+			}
+			obj.SetFinalizers(nil)
+			if err := c.Update(t.Context(), obj); err != nil {
+				t.Fatal(err)
 			}
 		})
 	}
