@@ -605,7 +605,7 @@ func TestRolesGrantNothingForbidden(t *testing.T) {
 	t.Parallel()
 	kubectl := filepath.Join(cluster.Assets(repoRoot, os.Getenv("KUBEBUILDER_ASSETS")), "kubectl")
 	roles := 0
-	for _, dir := range []string{"default", "prometheus", "argocd/deploy"} {
+	for _, dir := range []string{"default", "management", "prometheus", "argocd/deploy"} {
 		rendered, err := exec.CommandContext(t.Context(), kubectl, "kustomize", filepath.Join(configDir, dir)).Output()
 		if err != nil {
 			t.Fatal(err)
@@ -627,7 +627,7 @@ func TestRolesGrantNothingForbidden(t *testing.T) {
 			}
 		}
 	}
-	if roles < 6 {
+	if roles < 7 {
 		t.Errorf("only %d roles", roles)
 	}
 
