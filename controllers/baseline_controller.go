@@ -58,6 +58,7 @@ type BaselineReconciler struct {
 	Backends      *Backends
 	Guards        *GuardReconciler
 	Admissions    *AdmissionReconciler
+	Managements   *ManagementReconciler
 
 	// Set by expectAll, hold and writeStatus; there is one worker.
 	expected bool
@@ -97,6 +98,7 @@ func (r *BaselineReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 	}
 	s.guard, s.guardKnown = r.Guards.Of(b.Name)
 	s.admission, s.admissionKnown = r.Admissions.Of(b.Name)
+	s.management, s.managementKnown = r.Managements.Of(b)
 	if after := r.hold(s); after > 0 {
 		return ctrl.Result{RequeueAfter: after}, nil
 	}
@@ -226,6 +228,7 @@ func countsAlone(want, have pcinetv1alpha1.PCINetworkBaselineStatus) bool {
 var announced = []string{
 	pcinetv1alpha1.ConditionReady, pcinetv1alpha1.ConditionPolicyEngineSupported, pcinetv1alpha1.ConditionDefaultDenyEffective,
 	pcinetv1alpha1.ConditionExemptionsCurrent, pcinetv1alpha1.ConditionReviewCurrent,
+	pcinetv1alpha1.ConditionManagementAccessRestricted, pcinetv1alpha1.ConditionManagementTrafficEncrypted,
 }
 
 // announce emits an event for each announced condition that changed, but not for progress. The first look announces only

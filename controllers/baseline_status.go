@@ -38,6 +38,9 @@ type baselineScope struct {
 	admission  pcinetv1alpha1.AdmissionStatus
 	// admissionKnown: admission was looked at by this process.
 	admissionKnown bool
+	management     managementResult
+	// managementKnown: management was judged by this process, as it is declared now.
+	managementKnown bool
 	tally          Tally
 	now            time.Time
 }
@@ -45,8 +48,6 @@ type baselineScope struct {
 // notAssessed lists the requirements that this version cannot judge, with what a person can do about it.
 var notAssessed = []struct{ condition, message string }{
 	{pcinetv1alpha1.ConditionEnforcementProven, "This version sends no packets. Test with a pod that must not reach another."},
-	{pcinetv1alpha1.ConditionManagementAccessRestricted, "This version does not look at who can reach the management interfaces (4.2)."},
-	{pcinetv1alpha1.ConditionManagementTrafficEncrypted, "This version does not look at the encryption of management traffic (4.3)."},
 }
 
 // count returns the number of namespaces in a state.
@@ -83,12 +84,8 @@ func (s *baselineScope) status() pcinetv1alpha1.PCINetworkBaselineStatus {
 			out.SystemNamespaces = append(out.SystemNamespaces, pcinetv1alpha1.NamespaceName(name))
 		}
 	}
-	for _, o := range s.tally.Offenders[:min(len(s.tally.Offenders), maxOffenders)] {
-		out.Offenders = append(out.Offenders, pcinetv1alpha1.Offender{
-			Namespace: pcinetv1alpha1.NamespaceName(o.Namespace), State: o.State, Reason: o.Worst.Reason,
-			Message: status.Clip(o.Worst.Message, maxOffenderMessage),
-		})
-	}
+	out.Offenders = s.offenders()
+	fit(&out)
 	return out
 }
 
@@ -104,6 +101,7 @@ func (s *baselineScope) conditions() []metav1.Condition {
 	for _, n := range notAssessed {
 		c.Set(n.condition, metav1.ConditionUnknown, pcinetv1alpha1.ReasonNotAssessed, n.message)
 	}
+	s.setManagement(c)
 	setCompliant(c)
 	return c.List()
 }

@@ -162,9 +162,17 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 	if err := admissions.SetupWithManager(mgr); err != nil {
 		return err
 	}
+	managements, err := newManagementReconciler(mgr)
+	if err != nil {
+		return err
+	}
+	managements.Store, managements.Metrics, managements.Clock = store, m, opts.Clock
+	if err := managements.SetupWithManager(mgr); err != nil {
+		return err
+	}
 	baselines := &BaselineReconciler{
 		Reader: mgr.GetClient(), Cache: mgr.GetCache(), Applier: applier, Platform: platform, Store: store, Metrics: m,
-		Recorder: recorder, Clock: opts.Clock, Backends: backends, Guards: guards, Admissions: admissions,
+		Recorder: recorder, Clock: opts.Clock, Backends: backends, Guards: guards, Admissions: admissions, Managements: managements,
 	}
 	return baselines.SetupWithManager(mgr)
 }
