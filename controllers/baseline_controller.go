@@ -98,7 +98,7 @@ func (r *BaselineReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 	}
 	s.guard, s.guardKnown = r.Guards.Of(b.Name)
 	s.admission, s.admissionKnown = r.Admissions.Of(b.Name)
-	s.management, s.managementKnown = r.Managements.Of(b)
+	s.management, s.managementKnown = r.Managements.of(b)
 	if after := r.hold(s); after > 0 {
 		return ctrl.Result{RequeueAfter: after}, nil
 	}

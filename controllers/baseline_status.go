@@ -41,8 +41,8 @@ type baselineScope struct {
 	management     managementResult
 	// managementKnown: management was judged by this process, as it is declared now.
 	managementKnown bool
-	tally          Tally
-	now            time.Time
+	tally           Tally
+	now             time.Time
 }
 
 // notAssessed lists the requirements that this version cannot judge, with what a person can do about it.

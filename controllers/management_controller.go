@@ -266,8 +266,8 @@ func (r *ManagementReconciler) judge(ctx context.Context, b *pcinetv1alpha1.PCIN
 	r.Store.notify(b.Name)
 }
 
-// Of returns what is known for a baseline as it declares it now, if anything is.
-func (r *ManagementReconciler) Of(b *pcinetv1alpha1.PCINetworkBaseline) (result managementResult, known bool) {
+// of returns what is known for a baseline as it declares it now, if anything is.
+func (r *ManagementReconciler) of(b *pcinetv1alpha1.PCINetworkBaseline) (result managementResult, known bool) {
 	value, _ := r.results.Load(b.Name)
 	result, known = value.(managementResult)
 	known = known && reflect.DeepEqual(result.access, b.Spec.ManagementAccess) && reflect.DeepEqual(result.encryption, b.Spec.ManagementEncryption)

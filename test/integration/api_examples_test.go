@@ -158,7 +158,9 @@ func allowed(cidr string) string {
 	return `{managementAccess: {allowedCIDRs: [` + rangeOf(cidr) + `]}}`
 }
 
-func rangeOf(cidr string) string { return `{cidr: ` + cidr + `, name: x, justification: It is for an example.}` }
+func rangeOf(cidr string) string {
+	return `{cidr: ` + cidr + `, name: x, justification: It is for an example.}`
+}
 
 func sixtyFourRanges() (ranges []string) {
 	for i := range 64 {
@@ -273,12 +275,12 @@ var celExamples = map[string]examples{
 	"name must say whose range it is; blanks are no answer": {good: []string{`x`}, bad: blanks},
 	"by must name who attests; blanks are no answer":        {good: []string{`x`}, bad: blanks},
 	"an attestation ends after it begins: correct until": {
-		good: []string{attested("2030-01-01T00:00:00Z", "2030-01-01T00:00:01Z")},
-		bad:  []string{attested("2030-01-01T00:00:00Z", "2030-01-01T00:00:00Z"), attested("2030-01-01T00:00:00Z", "2029-12-31T00:00:00Z")},
+		good: []string{attestedUntil("2030-01-01T00:00:01Z")},
+		bad:  []string{attestedUntil("2030-01-01T00:00:00Z"), attestedUntil("2029-12-31T00:00:00Z")},
 	},
 	"an attestation holds for at most 396 days: look again after a year": {
-		good: []string{attested("2030-01-01T00:00:00Z", "2031-02-01T00:00:00Z")},
-		bad:  []string{attested("2030-01-01T00:00:00Z", "2031-02-01T00:00:01Z"), attested("2030-01-01T00:00:00Z", "2099-01-01T00:00:00Z")},
+		good: []string{attestedUntil("2031-02-01T00:00:00Z")},
+		bad:  []string{attestedUntil("2031-02-01T00:00:01Z"), attestedUntil("2099-01-01T00:00:00Z")},
 	},
 	"must lie between 2020 and 2100, such as 2026-07-01T00:00:00Z": {
 		good: []string{`"2030-01-01T00:00:00-08:00"`}, bad: moments.bad,
@@ -330,8 +332,9 @@ func exempt(exclude, namespaces string) string {
 		`, reason: It is old., approvedBy: ciso, expiresAt: "2030-01-01T00:00:00Z"}]}`
 }
 
-func attested(at, until string) string {
-	return `{by: ciso, evidence: "https://wiki.example.com/x", at: "` + at + `", until: "` + until + `"}`
+// attestedUntil returns an attestation of the beginning of 2030.
+func attestedUntil(end string) string {
+	return `{by: ciso, evidence: "https://wiki.example.com/x", at: "2030-01-01T00:00:00Z", until: "` + end + `"}`
 }
 
 func named(name string) string { return egress(name, `[{cidr: 10.0.0.0/8}]`, https) }

@@ -18,7 +18,28 @@ import (
 const kubeletAlwaysAllow = kubeletv1beta1.KubeletAuthorizationModeAlwaysAllow
 
 // weaknesses are what is wrong in TestWeaknesses, each once.
-var weaknesses = []string{}
+var weaknesses = []string{
+	"AnonymousAccess API server: it shows nodes to everybody, without credentials",
+	"AnonymousAccess kubelet of Node legacy: authentication.anonymous is enabled",
+	"AnonymousAccess kubelet of Node legacy: authorization.mode is not Webhook",
+	"AnonymousAccess kubelet of Node legacy: it shows its configuration to everybody, without credentials",
+	"CertificateUnfit API server 10.9.0.1:PORT (Service default/kubernetes): its certificate has expired",
+	"CertificateUnfit kubelet of Node legacy: rotateCertificates is off, so its client certificate is not renewed",
+	"ConsoleExposed Service monitoring/prometheus: it leads to Prometheus by NodePort and lets in everybody who can reach it",
+	"PeerUnverified API server: --kubelet-certificate-authority is not set, so it sends logs and commands to whoever answers for a kubelet",
+	"PeerUnverified APIService v1.example.com: insecureSkipTLSVerify is set, so the API server talks to whoever answers",
+	"PeerUnverified webhook 10.9.0.3:9443 (ValidatingWebhookConfiguration stranger, stranger.example.com): its certificate is none that its clients trust: it is not…",
+	"Plaintext Prometheus 10.9.0.3:9090 (Service monitoring/prometheus): it answers in the clear",
+	"Plaintext etcd 10.9.0.1:2379 (Node cp): it answers in the clear",
+	"Plaintext etcd 10.9.0.1:2380 (Node cp): it answers in the clear",
+	"Plaintext etcd metrics 10.9.0.1:2381 (Node cp): it answers in the clear",
+	"Plaintext insecure API port 10.9.0.1:8080 (Node cp): it answers in the clear",
+	"Plaintext kubelet of Node legacy: readOnlyPort is set",
+	"Plaintext orders-log 10.9.0.3:8000 (Service shop/orders-log): it answers in the clear",
+	"Plaintext read-only kubelet port 10.9.0.2:10255 (Node legacy): it answers in the clear",
+	"TLSTooOld API server 10.9.0.1:PORT (Service default/kubernetes): it accepts versions below TLS 1.2",
+	"TLSTooOld kubelet 10.9.0.1:10250 (Node cp): it accepts versions below TLS 1.2",
+}
 
 func discard() *log.Logger { return log.New(writer{}, "", 0) }
 

@@ -42,8 +42,8 @@ func (s *site) service(t *testing.T, namespace, name string, kind corev1.Service
 	service := &corev1.Service{ObjectMeta: meta, Spec: corev1.ServiceSpec{Type: kind, Ports: []corev1.ServicePort{{Name: "web", Port: 443}}}}
 	slice := &discoveryv1.EndpointSlice{
 		ObjectMeta: *meta.DeepCopy(), AddressType: discoveryv1.AddressTypeIPv4,
-		Ports:      []discoveryv1.EndpointPort{{Name: new("web"), Port: new(port), Protocol: new(corev1.ProtocolTCP)}},
-		Endpoints:  []discoveryv1.Endpoint{{Addresses: []string{address}}},
+		Ports:     []discoveryv1.EndpointPort{{Name: new("web"), Port: new(port), Protocol: new(corev1.ProtocolTCP)}},
+		Endpoints: []discoveryv1.Endpoint{{Addresses: []string{address}}},
 	}
 	slice.Labels = map[string]string{discoveryv1.LabelServiceName: name}
 	for _, o := range []client.Object{service, slice} {
@@ -206,9 +206,9 @@ func TestWeaknesses(t *testing.T) { //nolint:paralleltest // see above
 	}
 	s.kubectl(t, "apply", "--server-side", "-k", filepath.Join(repoRoot, "config", "management"))
 	legacy := safe()
-	legacy.Authentication.Anonymous.Enabled, legacy.Authentication.Webhook.Enabled = new(true), new(false)
+	legacy.Authentication.Anonymous.Enabled = new(true)
 	legacy.Authorization.Mode, legacy.ReadOnlyPort, legacy.RotateCertificates = kubeletAlwaysAllow, 10255, false
-	s.node(t, "cp", "10.9.0.1", controlPlane, &kubelet{config: safe(), tls: tls.Config{MinVersion: tls.VersionTLS10}}) //nolint:gosec // as it must not be
+	s.node(t, "cp", "10.9.0.1", controlPlane, &kubelet{config: safe(), tls: tls.Config{MinVersion: tls.VersionTLS10}})
 	s.node(t, "legacy", "10.9.0.2", nil, &kubelet{config: legacy})
 	stranger := &kubelet{config: safe(), selfSigned: true}
 	s.node(t, "stranger", "10.9.0.4", nil, stranger)
@@ -243,7 +243,7 @@ func TestWeaknesses(t *testing.T) { //nolint:paralleltest // see above
 	var got []string
 	for _, o := range b.Status.Offenders {
 		if o.Subject != "" {
-			evidence, _, _ := strings.Cut(o.Message, ".")
+			evidence, _, _ := strings.Cut(o.Message, ". ")
 			got = append(got, o.Reason+" "+strings.ReplaceAll(o.Subject, s.port(t), "PORT")+": "+evidence)
 		}
 	}

@@ -167,7 +167,9 @@ func TestChecks(t *testing.T) {
 			change: func(s *management.Subject) { s.Doors[0].Ranges = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")} },
 		},
 		"a node port": {
-			func(s *management.Subject) { s.Doors[0] = snapshot.Door{Object: "Service a/b", System: "Loki", Kind: "NodePort"} },
+			func(s *management.Subject) {
+				s.Doors[0] = snapshot.Door{Object: "Service a/b", System: "Loki", Kind: "NodePort"}
+			},
 			[]string{"ConsolesRestricted fail ConsoleExposed: Service a/b: it leads to Loki by NodePort and lets in everybody who can reach it"},
 		},
 		"ranges with no allow-list": {
@@ -236,8 +238,10 @@ func TestChecks(t *testing.T) {
 			speech(grafana, snapshot.SpeechUnreachable),
 			[]string{"TrafficEncrypted error ManagementNotObservable: " + graf + "it does not answer the operator"},
 		},
-		"a supporting system that is not there":  {change: speech(grafana, snapshot.SpeechClosed)},
-		"a supporting system on UDP":             {change: func(s *management.Subject) { s.Interfaces[grafana].UDP, s.Interfaces[grafana].Sight = true, snapshot.Sight{} }},
+		"a supporting system that is not there": {change: speech(grafana, snapshot.SpeechClosed)},
+		"a supporting system on UDP": {change: func(s *management.Subject) {
+			s.Interfaces[grafana].UDP, s.Interfaces[grafana].Sight = true, snapshot.Sight{}
+		}},
 		"an API server that nobody has looked at": {
 			func(s *management.Subject) { s.Interfaces[apiServer].Sight = snapshot.Sight{} },
 			[]string{"TrafficEncrypted error ManagementNotObservable: API server 10.0.0.1:6443 (Service default/kubernetes): it was not looked at"},
@@ -270,6 +274,12 @@ func TestChecks(t *testing.T) {
 		"an expired certificate": {
 			leaf(func(c *snapshot.Certificate) { c.NotAfter = today }),
 			[]string{"CertificatesFit fail CertificateUnfit: " + graf + "its certificate has expired"},
+		},
+		"an expired certificate is not trusted either, which is said once": {
+			func(s *management.Subject) {
+				s.Interfaces[webhook].Sight.Chain[0].NotAfter, s.Interfaces[webhook].Sight.Untrusted = today, "it has expired, or is not valid yet"
+			},
+			[]string{"CertificatesFit fail CertificateUnfit: webhook 10.1.0.3:9443 (ValidatingWebhookConfiguration w, w.example.com): its certificate has expired"},
 		},
 		"a certificate of tomorrow": {
 			leaf(func(c *snapshot.Certificate) { c.NotBefore = today.Add(time.Second) }),
@@ -322,7 +332,9 @@ func TestChecks(t *testing.T) {
 			[]string{"PeersVerified fail PeerUnverified: webhook 10.1.0.3:9443 (ValidatingWebhookConfiguration w, w.example.com): its certificate is none that its clients trust: it is not for w.ops.svc"},
 		},
 		"a kubelet with a certificate of its own": {
-			func(s *management.Subject) { s.Interfaces[kubelet].Sight.Untrusted = "it was issued by nobody expected" },
+			func(s *management.Subject) {
+				s.Interfaces[kubelet].Sight.Untrusted = "it was issued by nobody expected"
+			},
 			[]string{"PeersVerified warn PeerUnverified: kubelet 10.0.0.2:10250 (Node n1): the cluster's authority does not vouch for its certificate: it was issued by nobody expected"},
 		},
 		"trust is not asked of a supporting system": {

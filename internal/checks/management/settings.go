@@ -31,6 +31,7 @@ func peersVerified(s Subject, v *verdicts) {
 	spoken(s, func(i *snapshot.Interface) {
 		switch {
 		case !i.ClusterRoots && i.Roots == "":
+		case len(i.Sight.Chain) > 0 && !s.Now.Before(i.Sight.Chain[0].NotAfter): // certificatesFit says so
 		case i.Sight.Untrusted == "":
 			v.pass(name(i), "its certificate is one that its clients trust")
 		case i.Role == snapshot.RoleKubelet: // the API server may have been told of another authority, or of none: see apiServerSettings
