@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,16 +16,17 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/sets"
 	toolscache "k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/internal/apply"
+	"github.com/pcinetwork/pci-network-baseline/internal/metrics"
 	"github.com/pcinetwork/pci-network-baseline/internal/plan"
 	"github.com/pcinetwork/pci-network-baseline/internal/render"
 	"github.com/pcinetwork/pci-network-baseline/internal/render/admission"
@@ -32,9 +34,9 @@ import (
 	"github.com/pcinetwork/pci-network-baseline/internal/status"
 )
 
-// maxAdmissionMessage and maxBreakGlassReason are admission's part of keeping a status below 16 KiB.
+// maxAdmissionMessage, before what to do about it, and maxBreakGlassReason are admission's part of keeping a status below 16 KiB.
 const (
-	maxAdmissionMessage = 160
+	maxAdmissionMessage = 158
 	maxBreakGlassReason = 100
 )
 
@@ -50,13 +52,16 @@ type AdmissionReconciler struct {
 	Platform     *Platform
 	Store        *Store
 	Clock        clock.PassiveClock
+	Metrics      *metrics.Metrics
+	Recorder     events.EventRecorder
 	// Operator is the user name of the operator's account.
 	Operator string
 
 	compiled compiledBaselines
-	results  sync.Map         // a pcinetv1alpha1.AdmissionStatus for each baseline, by name
-	queue    queue            // set at the start
-	watched  sets.Set[string] // resources whose events lead to the queue
+	results  sync.Map                    // a pcinetv1alpha1.AdmissionStatus for each baseline, by name
+	queue    queue                       // set at the start
+	watched  sets.Set[string]            // resources whose events lead to the queue
+	kept     map[objectKey]client.Object // as they were last made right by this process; there is one worker
 }
 
 // The API server wants whoever writes a policy or binding with a parameter to be able to get that parameter
@@ -229,11 +234,37 @@ func (r *AdmissionReconciler) write(ctx context.Context, intended, live client.O
 	case err != nil:
 		return fmt.Errorf("reading %s: %w", intended.GetName(), err)
 	}
-	_, err = r.Applier.Write(ctx, intended, live)
+	change, err := r.Applier.Write(ctx, intended, live)
 	if err != nil {
 		return &unkept{intended.GetName() + " cannot be written", err}
 	}
+	key := keptKey(intended)
+	if last := r.kept[key]; last != nil && change.Operation != apply.None && apply.Diff(intended, last).None() {
+		r.repaired(ctx, change)
+	}
+	if r.kept == nil {
+		r.kept = map[objectKey]client.Object{}
+	}
+	r.kept[key] = intended
 	return nil
+}
+
+// keptKey tells a policy from a binding of its name.
+func keptKey(obj client.Object) objectKey {
+	return objectKey{resource: fmt.Sprintf("%T", obj), name: obj.GetName()}
+}
+
+// repaired tells that somebody has opened the guard or the gate, or tried to. Who it was is in the API server's audit log: its own
+// controllers write to policies too.
+func (r *AdmissionReconciler) repaired(ctx context.Context, change apply.Change) {
+	what, cause := "it had been deleted", metrics.CauseDeleted
+	if change.Operation == apply.Updated {
+		what, cause = strings.Join(change.Drift.Fields, ", ")+" changed", metrics.CauseEdited
+	}
+	name := change.Object.GetName()
+	r.Metrics.Repairs.WithLabelValues(cause).Inc()
+	ctrl.LoggerFrom(ctx).Info("Restored an object of admission", "name", name, "cause", cause, "fields", change.Drift.Fields)
+	r.Recorder.Eventf(change.Object, nil, eventWarning, "AdmissionRepaired", "Restore-"+cause, "Restored %s: %s. The API server's audit log has who did it.", name, what)
 }
 
 // unkept says what cannot be read or written, and wraps the reason.
@@ -260,6 +291,7 @@ func (r *AdmissionReconciler) prune(ctx context.Context, wanted map[string]bool)
 		gone, err := r.unasked(ctx, b.Name, baseline)
 		if gone && err == nil {
 			err = r.Applier.Delete(ctx, b)
+			delete(r.kept, keptKey(b))
 		}
 		errs = append(errs, err)
 	}
@@ -304,10 +336,23 @@ func admissionStatus(glass plan.BreakGlass, err error) pcinetv1alpha1.AdmissionS
 		if u := (*unkept)(nil); errors.As(err, &u) {
 			what = u.what
 		}
-		out.Message = what + ": " + cause(err)
+		out.Message = status.Clip(what+": "+cause(err), maxAdmissionMessage) + ". " + remedy(refusal(err), "")
+		return out
 	}
 	out.Message = status.Clip(out.Message, maxAdmissionMessage)
 	return out
+}
+
+// relaxed says which refusals the owner of a baseline does without; "" for none.
+func relaxed(b *pcinetv1alpha1.PCINetworkBaseline) string {
+	text := ""
+	if m := b.Spec.Admission.PodGate; mode(m) != admission.Deny {
+		text += fmt.Sprintf(" Pods of a new namespace do not wait for them: spec.admission.podGate is %s.", m)
+	}
+	if m := b.Spec.Admission.TamperGuard; mode(m) != admission.Deny {
+		text += fmt.Sprintf(" Changes to them are not refused but repaired: spec.admission.tamperGuard is %s.", m)
+	}
+	return text
 }
 
 // broken says whether a break-glass is in force.
@@ -336,7 +381,7 @@ func (r *AdmissionReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	one := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []ctrl.Request { return []ctrl.Request{{}} })
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("admission").
-		WithOptions(controller.Options{ReconciliationTimeout: reconcileTimeout}).
+		WithOptions(options(false)).
 		Watches(&pcinetv1alpha1.PCINetworkBaseline{}, one).
 		WatchesRawSource(source.Func(func(ctx context.Context, q queue) error {
 			r.queue, r.watched = q, sets.New[string]()

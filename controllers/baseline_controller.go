@@ -19,7 +19,6 @@ import (
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/source"
@@ -275,7 +274,7 @@ func (r *BaselineReconciler) announceBreakGlass(b *pcinetv1alpha1.PCINetworkBase
 func (r *BaselineReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("baseline").
-		WithOptions(controller.Options{ReconciliationTimeout: reconcileTimeout}).
+		WithOptions(options(false)).
 		Watches(&pcinetv1alpha1.PCINetworkBaseline{}, r.handler()).
 		WatchesRawSource(source.Func(r.fromStore)).
 		WatchesRawSource(source.Func(r.fromPlatform)).

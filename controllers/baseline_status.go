@@ -189,7 +189,7 @@ func (s *baselineScope) setReady(c *status.Conditions) {
 // can change that.
 func (s *baselineScope) hindrance() (reason, message string, lasting bool) {
 	if s.admission.State == pcinetv1alpha1.PolicyMissing {
-		return pcinetv1alpha1.ReasonAdmissionNotInPlace, s.admission.Message + ". Restore the operator's ClusterRole: kubectl apply --server-side -k config/rbac.", false
+		return pcinetv1alpha1.ReasonAdmissionNotInPlace, s.admission.Message, false
 	}
 	if s.backend.reason != "" {
 		return s.backend.reason, s.backend.message, true
@@ -200,10 +200,10 @@ func (s *baselineScope) hindrance() (reason, message string, lasting bool) {
 	return "", "", false
 }
 
-// protected says that all is well. Of namespaces that do not go it tells too: their pods went first, so nothing contradicts
-// it, but somebody has to look.
+// protected says that all is well. Of what admission was told not to refuse it tells too, and of namespaces that do not go: their
+// pods went first, so nothing contradicts it, but somebody has to look.
 func (s *baselineScope) protected() (reason, message string) {
-	message = fmt.Sprintf("Each of %d namespaces in scope has its deny and allowances.", s.selected())
+	message = fmt.Sprintf("Each of %d namespaces in scope has its deny and allowances.", s.selected()) + relaxed(s.baseline)
 	reason, stuck := s.worst(func(o Offender) bool { return o.State == pcinetv1alpha1.CoverageTerminating })
 	if reason == "" {
 		return pcinetv1alpha1.ReasonAllNamespacesProtected, message

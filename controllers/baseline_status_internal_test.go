@@ -245,6 +245,34 @@ func TestCompliant(t *testing.T) {
 	}
 }
 
+// What the owner of a baseline has switched off contradicts nothing that is in place, and is no secret.
+func TestReadyTellsWhatIsNotRefused(t *testing.T) {
+	const all = "True/AllNamespacesProtected: Each of 2 namespaces in scope has its deny and allowances."
+	const gate = " Pods of a new namespace do not wait for them: spec.admission.podGate is "
+	const guard = " Changes to them are not refused but repaired: spec.admission.tamperGuard is "
+	const enforce, warn, off = pcinetv1alpha1.AdmissionEnforce, pcinetv1alpha1.AdmissionWarn, pcinetv1alpha1.AdmissionOff
+	for name, tc := range map[string]struct {
+		gate, guard pcinetv1alpha1.AdmissionMode
+		want        string
+	}{
+		"both refuse":             {enforce, enforce, all},
+		"unset is what closes":    {"", "", all},
+		"the gate is off":         {off, enforce, all + gate + "Off."},
+		"the gate warns":          {warn, enforce, all + gate + "Warn."},
+		"the tamper guard is off": {enforce, off, all + guard + "Off."},
+		"neither refuses":         {off, warn, all + gate + "Off." + guard + "Warn."},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := judgedAt(today, func(b *pcinetv1alpha1.PCINetworkBaseline) {
+				b.Spec.Admission = pcinetv1alpha1.Admission{PodGate: tc.gate, TamperGuard: tc.guard}
+			})
+			if diff := cmp.Diff(tc.want, said(t, s.status().Conditions, "Ready")); diff != "" {
+				t.Errorf("Ready (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 // A baseline with nothing wrong is not Compliant in this version, and says which requirements nobody looked at.
 func TestCompliantIsNotClaimedForWhatIsNotAssessed(t *testing.T) {
 	got := judgedAt(today, reviewed(day)).status().Conditions

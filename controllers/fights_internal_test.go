@@ -186,7 +186,7 @@ func TestAGoneNamespaceIsForgotten(t *testing.T) {
 	other := objectKey{deny.resource, "ledger", deny.name}
 	for _, object := range []objectKey{deny, other} {
 		r.fights.need(object, "mallory", true)
-		r.authored.Store(object, author{"pci", 1, "1", "7"})
+		r.authored.Store(object, author{"pci", 1, "shop", "1", "7"})
 		r.Store.Born(object.namespace, begin)
 		r.Store.Expect(object.namespace)
 		r.Store.Set(object.namespace, "pci", Record{Generation: 1})

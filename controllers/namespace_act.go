@@ -127,7 +127,7 @@ func (r *NamespaceReconciler) write(ctx context.Context, s *scope, w *wantedPoli
 		return false
 	}
 	w.live, w.state, w.message = change.Object, pcinetv1alpha1.PolicyInPlace, ""
-	r.authored.Store(w.key(), author{s.baseline.Name, s.baseline.Generation, change.Object.GetUID(), change.Object.GetResourceVersion()})
+	r.authored.Store(w.key(), author{s.baseline.Name, s.baseline.Generation, s.namespace.UID, change.Object.GetUID(), change.Object.GetResourceVersion()})
 	s.wrote = true
 	if d := apply.Diff(w.intended, change.Object); !d.None() { // to write it again at once would end as it did now
 		w.state, w.message = pcinetv1alpha1.PolicyDrifted, "admission changes "+strings.Join(d.Fields, ", ")

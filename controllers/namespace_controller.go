@@ -43,6 +43,10 @@ var errNotObserved = errors.New("the platform was not observed yet")
 // retryStale is how long to give the cache after it turned out to be behind.
 const retryStale = 20 * time.Millisecond
 
+// catchUp is how long a read waits for the cache to see what this process wrote. While a watch is down it sees nothing, and every
+// worker that waits is one less for namespaces that are open.
+const catchUp = time.Second
+
 // NamespaceReconciler keeps one namespace as every baseline wants it. It runs on every replica: writing a deny is
 // idempotent and does not wait for a lease. Only removals wait for election.
 type NamespaceReconciler struct {
@@ -70,10 +74,12 @@ type NamespaceReconciler struct {
 	failing sync.Map
 }
 
-// author says which generation of which baseline wrote a policy, and what it became: its UID and resourceVersion.
+// author says which generation of which baseline wrote a policy, for which namespace, and what it became: its UID and
+// resourceVersion.
 type author struct {
 	baseline   string
 	generation int64
+	namespace  types.UID
 	uid        types.UID
 	version    string
 }
@@ -204,17 +210,23 @@ func (r *NamespaceReconciler) cover(ctx context.Context, s *scope) (time.Duratio
 			return 0, fmt.Errorf("namespace %s, baseline %s: %w", s.namespace.Name, s.baseline.Name, err)
 		}
 	}
-	if s.transient != nil {
-		return 0, s.transient
+	switch {
+	case s.transient == nil:
+		r.failing.Delete(s.key())
+		return s.requeueAfter, nil
+	case errors.Is(s.transient, errStale) && r.passing(s):
+		return retryStale, nil
 	}
-	r.failing.Delete(s.key())
-	return s.requeueAfter, nil
+	return 0, s.transient
 }
 
 // decide plans what the namespace should have. A spec that cannot be planned changes nothing: what protects now stays.
 func (r *NamespaceReconciler) decide(ctx context.Context, s *scope) error {
 	coverage := &pcinetv1alpha1.NamespaceCoverage{}
-	err := r.Reader.Get(ctx, client.ObjectKey{Namespace: s.namespace.Name, Name: s.baseline.Name}, coverage)
+	err := r.readOwn(ctx, s.key(), coverage)
+	if errors.Is(err, context.DeadlineExceeded) { // it is no reason to leave a namespace open
+		err = r.Cache.Get(ctx, s.key(), coverage)
+	}
 	switch {
 	case err == nil:
 		s.previous = coverage
@@ -237,6 +249,13 @@ func (r *NamespaceReconciler) decide(ctx context.Context, s *scope) error {
 		}
 	}
 	return nil
+}
+
+// readOwn reads what this process writes, once the cache has seen it.
+func (r *NamespaceReconciler) readOwn(ctx context.Context, key client.ObjectKey, obj client.Object) error {
+	ctx, cancel := context.WithTimeout(ctx, catchUp)
+	defer cancel()
+	return r.Reader.Get(ctx, key, obj)
 }
 
 // released says whether the baseline is being deleted and asked for its policies to be removed.

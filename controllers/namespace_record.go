@@ -5,7 +5,6 @@ package controllers
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -14,7 +13,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -22,7 +20,6 @@ import (
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/internal/apply"
 	"github.com/pcinetwork/pci-network-baseline/internal/checks"
-	"github.com/pcinetwork/pci-network-baseline/internal/policy"
 	"github.com/pcinetwork/pci-network-baseline/internal/render"
 )
 
@@ -32,12 +29,11 @@ const (
 	eventWarning = corev1.EventTypeWarning
 )
 
-// tellAfter is how long writes may fail for want of an answer before that is told. An API server that answers every second
-// request would otherwise get two more for each that failed: that it failed, and that it no longer does.
+// tellAfter is how long writes may fail, for want of an answer or because the view is stale, before that is told. An API server
+// that answers every second request would otherwise get two more for each that failed: that it failed, and that it no longer does.
 const tellAfter = 2 * time.Second
 
-// passing says whether writes fail for want of an answer, and have not for long. As with fights, the clock is the one by which the
-// queue tries again.
+// passing says whether writes fail, and have not for long. As with fights, the clock is the one by which the queue tries again.
 func (r *NamespaceReconciler) passing(s *scope) bool {
 	if s.transient == nil {
 		return false
@@ -48,13 +44,9 @@ func (r *NamespaceReconciler) passing(s *scope) bool {
 	return ok && now.Sub(at) < tellAfter
 }
 
-// record writes the coverage when it changed, then tells the store, the metrics and, of a new state, an event. After a
-// stale view there is nothing to record: the next look follows at once.
+// record writes the coverage when it changed, then tells the store, the metrics and, of a new state, an event. What passes is not
+// recorded: the next look follows at once.
 func (r *NamespaceReconciler) record(ctx context.Context, s *scope) error {
-	if errors.Is(s.transient, errStale) {
-		s.transient, s.requeueAfter = nil, retryStale
-		return nil
-	}
 	if r.passing(s) {
 		return nil
 	}
@@ -109,9 +101,6 @@ func (r *NamespaceReconciler) writeCoverage(ctx context.Context, s *scope, inten
 	var drift apply.Drift
 	if s.previous != nil {
 		live, drift = s.previous, apply.Diff(intended, s.previous)
-	} else if there, err := r.denyIsThere(ctx, s); err != nil || !there {
-		s.requeueAfter = sooner(s.requeueAfter, retryStale)
-		return apply.None, err
 	}
 	key, again := coverages.key(intended), r.Store.Last(s.namespace.Name, s.baseline.Name).State != ""
 	if again && (live == nil || !drift.None()) {
@@ -124,7 +113,7 @@ func (r *NamespaceReconciler) writeCoverage(ctx context.Context, s *scope, inten
 	change, err := r.Applier.Write(ctx, intended, live)
 	switch {
 	case stale(err):
-		s.requeueAfter = retryStale
+		s.transient = errStale
 		return apply.None, nil
 	case err != nil:
 		return apply.None, err
@@ -138,35 +127,6 @@ func (r *NamespaceReconciler) writeCoverage(ctx context.Context, s *scope, inten
 		r.authored.Delete(objectKey{p.Resource, s.namespace.Name, p.Name})
 	}
 	return change.Operation, nil
-}
-
-// denyIsThere asks the API server for a deny that this process did not write, before the first coverage says that it is in place:
-// the caches may show an earlier namespace of that name, and its deny, when only that of coverages knows that it has gone.
-func (r *NamespaceReconciler) denyIsThere(ctx context.Context, s *scope) (bool, error) {
-	for _, w := range s.wanted {
-		if w.policy.Role != policy.Deny || w.live == nil || r.author(w.api.key(w.live)).uid == w.live.GetUID() {
-			continue
-		}
-		_, empty := w.api.New()
-		list, ok := empty.(client.ObjectList)
-		if !ok {
-			return false, fmt.Errorf("%T is no list", empty)
-		}
-		named := client.MatchingFields{"metadata.name": w.live.GetName()}
-		if err := r.Live.List(ctx, list, client.InNamespace(s.namespace.Name), named); err != nil {
-			return false, fmt.Errorf("asking for %s %s: %w", w.api.resource, w.live.GetName(), err)
-		}
-		there := false
-		err := apimeta.EachListItem(list, func(item runtime.Object) error {
-			obj, ok := item.(client.Object)
-			there = there || ok && obj.GetUID() == w.live.GetUID()
-			return nil
-		})
-		if err != nil || !there {
-			return false, err
-		}
-	}
-	return true, nil
 }
 
 func (r *NamespaceReconciler) recordOutOfScope(ctx context.Context, s *scope) error {

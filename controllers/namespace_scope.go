@@ -12,6 +12,8 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -226,14 +228,16 @@ func (w *wantedPolicy) see(live client.Object) {
 func (w *wantedPolicy) key() objectKey { return w.api.key(w.intended) }
 
 // get returns the live object that has a wanted policy's name. What is older than the namespace is there only if the API server
-// has said so: see contemporary.
+// has said so: see contemporary. So is a deny of the same second, before the first coverage says that it is in place.
 func (r *NamespaceReconciler) get(ctx context.Context, s *scope, w *wantedPolicy) (client.Object, error) {
 	live, _ := w.api.New()
-	reader := r.Reader
+	read := r.readOwn
 	if w.api.native() {
-		reader = r.Cache
+		read = func(ctx context.Context, key client.ObjectKey, obj client.Object) error {
+			return r.Cache.Get(ctx, key, obj)
+		}
 	}
-	err := reader.Get(ctx, client.ObjectKeyFromObject(w.intended), live)
+	err := read(ctx, client.ObjectKeyFromObject(w.intended), live)
 	if apierrors.IsNotFound(err) {
 		return nil, nil //nolint:nilnil // absent is an answer, and the caller's first question
 	}
@@ -241,6 +245,9 @@ func (r *NamespaceReconciler) get(ctx context.Context, s *scope, w *wantedPolicy
 		return nil, fmt.Errorf("reading %s %s: %w", w.api.resource, w.intended.GetName(), err)
 	}
 	if !live.GetCreationTimestamp().Time.Before(s.namespace.Created) {
+		if there, err := r.isThere(ctx, s, w, live); err != nil || !there {
+			return nil, err
+		}
 		return live, nil
 	}
 	for _, p := range s.live {
@@ -249,6 +256,31 @@ func (r *NamespaceReconciler) get(ctx context.Context, s *scope, w *wantedPolicy
 		}
 	}
 	return nil, nil //nolint:nilnil // as above
+}
+
+// isThere asks the API server for a deny, as long as no coverage is about it and this process has not written it for this namespace:
+// the caches may show that of an earlier namespace of the name, when only the one of coverages knows that it has gone.
+func (r *NamespaceReconciler) isThere(ctx context.Context, s *scope, w *wantedPolicy, live client.Object) (bool, error) {
+	by := r.author(w.key())
+	if s.previous != nil || w.policy.Role != policy.Deny || w.api.staged || by.uid == live.GetUID() && by.namespace == s.namespace.UID {
+		return true, nil
+	}
+	_, empty := w.api.New()
+	list, ok := empty.(client.ObjectList)
+	if !ok {
+		return false, fmt.Errorf("%T is no list", empty)
+	}
+	named := client.MatchingFields{"metadata.name": live.GetName()}
+	if err := r.Live.List(ctx, list, client.InNamespace(s.namespace.Name), named); err != nil {
+		return false, fmt.Errorf("asking for %s %s: %w", w.api.resource, live.GetName(), err)
+	}
+	there := false
+	err := apimeta.EachListItem(list, func(item runtime.Object) error {
+		obj, ok := item.(client.Object)
+		there = there || ok && obj.GetUID() == live.GetUID()
+		return nil
+	})
+	return there, err
 }
 
 func driftMessage(d apply.Drift) string {

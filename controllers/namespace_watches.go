@@ -38,18 +38,25 @@ const (
 
 type queue = workqueue.TypedRateLimitingInterface[ctrl.Request]
 
+// options are those of every controller, on every replica or on the elected one. Left alone, one that fails would be tried again up to
+// 16 minutes later.
+func options(everywhere bool) controller.Options {
+	return controller.Options{
+		NeedLeaderElection:    new(!everywhere),
+		ReconciliationTimeout: reconcileTimeout,
+		RateLimiter:           workqueue.NewTypedItemExponentialFailureRateLimiter[ctrl.Request](retryFirst, retryLast),
+	}
+}
+
 // SetupWithManager watches everything that makes a namespace need another look. An event costs O(1): one key. Only a
 // changed baseline, a changed platform and the election look at every namespace, in the background.
 func (r *NamespaceReconciler) SetupWithManager(mgr ctrl.Manager, workers int) error {
 	r.fights = newFights(clock.RealClock{}, r.Metrics.Fights.Inc)
+	opts := options(true)
+	opts.MaxConcurrentReconciles = workers
 	c, err := ctrl.NewControllerManagedBy(mgr).
 		Named("namespace").
-		WithOptions(controller.Options{
-			MaxConcurrentReconciles: workers,
-			NeedLeaderElection:      new(false),
-			ReconciliationTimeout:   reconcileTimeout,
-			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[ctrl.Request](retryFirst, retryLast),
-		}).
+		WithOptions(opts).
 		Watches(&corev1.Namespace{}, r.namespaceHandler()).
 		Watches(&networkingv1.NetworkPolicy{}, r.contentHandler(&r.Backends.policies[0].kind, newVersion)).
 		Watches(&pcinetv1alpha1.NamespaceCoverage{}, r.contentHandler(&coverages, newVersion), builder.WithPredicates(existing)).

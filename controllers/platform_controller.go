@@ -16,7 +16,6 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
@@ -124,7 +123,7 @@ func (p *Platform) SetupWithManager(mgr ctrl.Manager, backends *Backends) error 
 	}
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("platform").
-		WithOptions(controller.Options{NeedLeaderElection: new(false)}).
+		WithOptions(options(true)).
 		Watches(&corev1.Service{}, one).
 		Watches(&discoveryv1.EndpointSlice{}, one).
 		Watches(&corev1.Pod{}, one, builder.WithPredicates(comesOrGoes(dnsPod))).

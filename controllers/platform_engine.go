@@ -10,7 +10,6 @@ import (
 
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
@@ -125,7 +124,7 @@ func (p *Platform) publish(a engines.Assessment) (replan bool, later time.Durati
 func (p *Platform) setupEngine(mgr ctrl.Manager, backends *Backends) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("engine").
-		WithOptions(controller.Options{NeedLeaderElection: new(false)}).
+		WithOptions(options(true)).
 		WatchesRawSource(source.Func(func(ctx context.Context, q queue) error {
 			p.Sources.Start(ctx, func() { q.AddAfter(ctrl.Request{}, debounce) })
 			q.Add(ctrl.Request{})

@@ -108,7 +108,7 @@ func NewManager(config *rest.Config, opts ctrl.Options) (ctrl.Manager, error) {
 	}
 	opts.MapperProvider = func(*rest.Config, *http.Client) (apimeta.RESTMapper, error) { return mapper, nil }
 	opts.Controller.CacheSyncTimeout = startTimeout
-	opts.Cache = facts.CacheOptions(apply.TrimManagedFields)
+	opts.NewCache, opts.Cache = facts.NewCache, facts.CacheOptions(apply.TrimManagedFields)
 	opts.Client.Cache = &client.CacheOptions{EnableReadYourWritesConsistency: new(true)}
 	return ctrl.NewManager(config, opts)
 }
@@ -157,7 +157,7 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 	}
 	admissions := &AdmissionReconciler{
 		Reader: mgr.GetClient(), Live: mgr.GetAPIReader(), Cache: mgr.GetCache(), Applier: applier, Platform: platform, Store: store, Clock: opts.Clock,
-		Operator: Account(opts.Namespace),
+		Metrics: m, Recorder: recorder, Operator: Account(opts.Namespace),
 	}
 	if err := admissions.SetupWithManager(mgr); err != nil {
 		return err

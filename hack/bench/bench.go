@@ -85,6 +85,7 @@ func (b *bench) run(ctx context.Context) error {
 		{"f", b.downtime},
 		{"g", b.restart},
 		{"h", b.idle},
+		{"i", b.admission},
 	} {
 		if !b.opts.runs(phase.letter) {
 			continue

@@ -48,9 +48,9 @@ func (b *bench) convergence(ctx context.Context) error {
 			needed   bool // by a later phase
 			run      func(context.Context, string, *convergenceRound) (*site, error)
 		}{
-			{b.opts.runs("a"), b.opts.runs("e"), b.convergeRaw},
+			{b.opts.runs("a"), strings.ContainsAny(b.opts.only, "ei"), b.convergeRaw},
 			{b.opts.runs("a"), b.opts.runs("c") || b.opts.runs("d"), b.convergeLoop},
-			{b.opts.runs("b"), b.opts.operator != "" && strings.ContainsAny(b.opts.only, "bcdefgh"), b.convergeOperator},
+			{b.opts.runs("b"), b.opts.operator != "" && strings.ContainsAny(b.opts.only, "bcdefghi"), b.convergeOperator},
 		}
 		for _, step := range steps {
 			if !step.measured && (!step.needed || !last) {

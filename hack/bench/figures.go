@@ -20,6 +20,7 @@ const (
 	downtimeTarget    = 0.5 // seconds
 	cpuTarget         = 1   // milliseconds
 	idleCPUTarget     = 0.05
+	admissionTarget   = 2 // milliseconds
 	statusTarget      = 16 << 10
 
 	rssTarget1k  = 80 // MiB, up to 1,000 namespaces
@@ -145,6 +146,23 @@ func (r *results) idle(unrelated, used *usage, cpu float64) {
 	r.add("unrelated changes, writes", float64(unrelated.writes), 0, fmt.Sprintf("and %d reads", unrelated.reads))
 	r.add("idle_writes", float64(used.writes), 0, "leases apart")
 	r.add("idle CPU, s per minute", cpu, idleCPUTarget, "")
+}
+
+// admission reports phase i: medians of the rounds' differences.
+func (r *results) admission(rounds [][]asked) {
+	for i, row := range []struct {
+		name  string
+		limit float64
+	}{
+		{"same without admission, p99 ms", noTarget}, {"gate_p99_added_ms", admissionTarget},
+		{"guard_p99_added_ms", admissionTarget}, {"guard, all of it, p99 added ms", admissionTarget},
+	} {
+		added := func(percent int) func(*[]asked) float64 {
+			return func(a *[]asked) float64 { return (*a)[i].added(percent) }
+		}
+		r.add(row.name, medianOf(rounds, added(99)), row.limit, fmt.Sprintf("%s; p50 %.2f; last round: %s; %s",
+			asks[i].name, medianOf(rounds, added(50)), &rounds[len(rounds)-1][i], perRound(rounds, added(99))))
+	}
 }
 
 // footprint reports what the operator took at most in the whole run.

@@ -35,7 +35,7 @@ import (
 )
 
 // The phases, by the letters under which they are listed in help.
-const phases = "abcdefgh"
+const phases = "abcdefghi"
 
 const help = `usage: bench [flags]
 
@@ -48,6 +48,7 @@ Phases, always in this order:
   f  drift while the operator is down
   g  restart in sync
   h  idle
+  i  what admission adds to requests: the same ones to the operator's API server and the raw client's
 
 Flags:
 `
@@ -90,8 +91,8 @@ func (o *options) complete() error {
 		return fmt.Errorf("-only is %q, give letters out of %q", o.only, phases)
 	case o.operator == "" && o.specimen == "":
 		return errors.New("-specimen is needed when there is no -operator to ask what to write")
-	case o.operator == "" && strings.ContainsAny(o.only, "befgh"):
-		return errors.New("phases b, e, f, g and h need -operator")
+	case o.operator == "" && strings.ContainsAny(o.only, "befghi"):
+		return errors.New("phases b, e, f, g, h and i need -operator")
 	}
 	if o.foreign < 0 {
 		o.foreign = 0

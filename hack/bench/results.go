@@ -25,6 +25,7 @@ var keys = []string{
 	"change_deletes", "change_ratio",
 	"downtime_repair_s",
 	"writes_per_namespace", "reads_per_namespace", "restart_writes", "idle_writes",
+	"gate_p99_added_ms", "guard_p99_added_ms",
 	"rss_mib", "cpu_ms_per_namespace", "status_bytes", "n",
 }
 

@@ -190,20 +190,7 @@ func (s *site) audit(ctx context.Context) error {
 		return err
 	}
 	mark := s.observer.mark()
-	if err := s.patchBaseline(ctx, `{"spec":{"enforcement":"Audit"}}`); err != nil {
-		return err
-	}
-	if err := s.kubectl.showAll(ctx, "wait --for=condition=Ready=false pcinb/"+baselineName+" --timeout=30s"); err != nil {
-		return err
-	}
-	if err := s.coveredIs(ctx, len(namespaces), len(namespaces)); err != nil {
-		return err
-	}
-	if err := s.checkDenies(ctx, namespaces); err != nil {
-		return err
-	}
-	s.out.fact("every policy is still there")
-	if err := s.unguarded(ctx, audited); err != nil {
+	if err := s.beginAudit(ctx, namespaces); err != nil {
 		return err
 	}
 	if err := s.kubectl.showAll(ctx, "-n "+audited+" delete networkpolicy "+denyName); err != nil {
@@ -233,6 +220,24 @@ func (s *site) audit(ctx context.Context) error {
 	}
 	s.out.fact("the deletion is reported, and for %.0f s nothing was written", stillness.Seconds())
 	return err
+}
+
+// beginAudit switches to Audit, and returns when the operator and the API server have followed.
+func (s *site) beginAudit(ctx context.Context, namespaces []string) error {
+	if err := s.patchBaseline(ctx, `{"spec":{"enforcement":"Audit"}}`); err != nil {
+		return err
+	}
+	if err := s.kubectl.showAll(ctx, "wait --for=condition=Ready=false pcinb/"+baselineName+" --timeout=30s"); err != nil {
+		return err
+	}
+	if err := s.coveredIs(ctx, len(namespaces), len(namespaces)); err != nil {
+		return err
+	}
+	if err := s.checkDenies(ctx, namespaces); err != nil {
+		return err
+	}
+	s.out.fact("every policy is still there")
+	return s.unguarded(ctx, audited)
 }
 
 func (s *site) enforce(ctx context.Context) error {

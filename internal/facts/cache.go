@@ -5,11 +5,14 @@
 package facts
 
 import (
+	"context"
+
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -50,6 +53,30 @@ func CacheOptions(trim func(client.Object)) cache.Options {
 			},
 		},
 	}
+}
+
+// NewCache returns a cache that says of itself that it is in sync once Cached is. That of controller-runtime waits for whatever
+// anybody has asked for, and every source of every controller waits for that: a policy API that does not answer, or the right to
+// list admission policies that is missing, would keep every deny from being written.
+func NewCache(config *rest.Config, opts cache.Options) (cache.Cache, error) {
+	all, err := cache.New(config, opts)
+	return planned{all}, err
+}
+
+type planned struct{ cache.Cache }
+
+// WaitForCacheSync waits for the start, and for the first lists of what plans are made of. Who asks for another kind waits for
+// that in GetInformer.
+func (c planned) WaitForCacheSync(ctx context.Context) bool {
+	var synced []toolscache.InformerSynced
+	for _, obj := range Cached() {
+		informer, err := c.GetInformer(ctx, obj, cache.BlockUntilSynced(false))
+		if err != nil {
+			return false
+		}
+		synced = append(synced, informer.HasSynced)
+	}
+	return toolscache.WaitForCacheSync(ctx.Done(), synced...)
 }
 
 func transform(trim, more func(client.Object)) toolscache.TransformFunc {

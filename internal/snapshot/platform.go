@@ -191,6 +191,8 @@ type PolicyAPIs struct {
 	CalicoServed, CalicoAggregated, CalicoAvailable bool
 	// CalicoStaged says that staged policies are served too: Calico has had them only since 3.30 without a licence.
 	CalicoStaged bool
+	// CalicoGlobal says that its cluster-wide policies are served.
+	CalicoGlobal bool
 	// CalicoMigrating says that Calico's objects are on the move, and writes have no effect until that is over.
 	CalicoMigrating bool
 	// CiliumServed says that cilium.io/v2 is served.
@@ -205,8 +207,10 @@ type PolicyAPIs struct {
 // another question.
 func (a PolicyAPIs) Serves(resource string) bool {
 	switch resource {
-	case "networkpolicies.projectcalico.org", "globalnetworkpolicies.projectcalico.org":
+	case "networkpolicies.projectcalico.org":
 		return a.CalicoServed
+	case "globalnetworkpolicies.projectcalico.org":
+		return a.CalicoServed && a.CalicoGlobal
 	case "stagednetworkpolicies.projectcalico.org":
 		return a.CalicoServed && a.CalicoStaged
 	case "ciliumnetworkpolicies.cilium.io":

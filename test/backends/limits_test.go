@@ -219,6 +219,7 @@ var openings = map[string]struct{ of, policy, patch, words string }{
 	"Calico: pods or everything":                        {"calico", "allow", `{"spec":{"egress":[{"action":"Allow","protocol":"TCP","destination":{"selector":"projectcalico.org/orchestrator == \"k8s\" || all()","ports":[443]}}]}}`, peers},
 	"Calico: a deny with a rule":                        {"calico", "deny", `{"spec":{"ingress":[{"action":"Allow",` + calicoNets + `}]}}`, deny},
 	"Calico: a deny for some pods":                      {"calico", "deny", `{"spec":{"selector":"app == \"none\""}}`, all},
+	"Calico: a deny for pods of some accounts":          {"calico", "deny", `{"spec":{"serviceAccountSelector":"app == \"none\""}}`, all},
 	"Calico staged: an allowance for everything":        {"staged", "allow", `{"spec":{"egress":[{"action":"Allow"}]}}`, peers},
 	"Calico staged: a deny with a rule":                 {"staged", "deny", `{"spec":{"egress":[{"action":"Allow"}]}}`, deny},
 	"Cilium: an allowance for everything":               {"cilium", "allow", `{"spec":{"ingress":[{"fromEntities":["all"]}]}}`, peers},
@@ -321,6 +322,12 @@ func TestTheGuardHoldsInEveryAPI(t *testing.T) {
 		"Argo CD's claim":      `{"metadata":{"annotations":{"argocd.argoproj.io/tracking-id":"app:x"}}}`,
 		"Argo CD may prune it": `{"metadata":{"annotations":{"argocd.argoproj.io/sync-options":null}}}`,
 	}
+	passes := map[string]string{
+		"a harmless annotation":      `{"metadata":{"annotations":{"example.com/seen":"yes"}}}`,
+		"a finalizer that is taken":  `{"metadata":{"finalizers":["example.com/yours"]}}`,
+		"all of them":                `{"metadata":{"finalizers":null}}`,
+		"an owner who gives it away": `{"metadata":{"ownerReferences":null}}`,
+	}
 	for _, obj := range objects {
 		t.Run(fmt.Sprintf("%T", obj), func(t *testing.T) {
 			createServed(t, &apply.Applier{Client: c, Observe: func(client.Object, apply.Operation, error) {}}, c, obj)
@@ -333,8 +340,22 @@ func TestTheGuardHoldsInEveryAPI(t *testing.T) {
 			if err := refused(env.client.Delete(t.Context(), obj, client.DryRunAll), admission.TamperGuard, "PCINetworkBaseline "+guarded); err != nil {
 				t.Errorf("a deletion: %v", err)
 			}
-			if _, err := patch(t, obj, `{"metadata":{"annotations":{"example.com/seen":"yes"}}}`); err != nil {
-				t.Errorf("a harmless annotation: %v", err)
+			if err := env.client.Get(t.Context(), client.ObjectKeyFromObject(obj), obj); err != nil {
+				t.Fatal(err)
+			}
+			obj.SetFinalizers([]string{"example.com/mine", "example.com/yours"}) // as from a time without the guard
+			obj.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: "v1", Kind: "ConfigMap", Name: "x", UID: "y"}})
+			if err := c.Update(t.Context(), obj); err != nil {
+				t.Fatal(err)
+			}
+			for what, text := range passes {
+				if _, err := patch(t, obj, text); err != nil {
+					t.Errorf("%s: %v", what, err)
+				}
+			}
+			obj.SetFinalizers(nil)
+			if err := c.Update(t.Context(), obj); err != nil {
+				t.Fatal(err)
 			}
 		})
 	}

@@ -52,6 +52,7 @@ type site struct {
 	client.WithWatch
 	cluster *cluster.Cluster
 	dir     string
+	audit   string // the path of the log
 	// operator is what runs, where a test wants it stopped.
 	operator *os.Process
 }
@@ -59,12 +60,14 @@ type site struct {
 func newSite(t *testing.T) *site {
 	t.Helper()
 	s := &site{dir: t.TempDir()}
+	s.audit = filepath.Join(s.dir, "audit.log")
 	var err error
 	s.cluster, err = cluster.Start(t.Context(), cluster.Options{
 		Dir:               s.dir,
 		Assets:            cluster.Assets(repoRoot, os.Getenv("KUBEBUILDER_ASSETS")),
 		ControllerManager: true,
 		Scheduler:         true,
+		AuditLog:          s.audit,
 	})
 	if err != nil {
 		t.Fatal(err)

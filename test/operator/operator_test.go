@@ -15,6 +15,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
@@ -41,8 +43,8 @@ type operatorOptions struct {
 	elect bool
 	// clock is nil for the real one.
 	clock clock.PassiveClock
-	// syncTimeout ends an operator if a controller's own watch has no list by then; 0 for controller-runtime's, two minutes.
-	syncTimeout time.Duration
+	// early are kinds that are asked for before everything else.
+	early []client.Object
 }
 
 // The lease of operators with leader election: short, so that a test sees one expire.
@@ -51,6 +53,9 @@ const (
 	renewDeadline = 4 * time.Second
 	retryPeriod   = 300 * time.Millisecond
 )
+
+// startLimit is how long the caches of an operator may take.
+const startLimit = 30 * time.Second
 
 var operators atomic.Int64
 
@@ -65,7 +70,7 @@ func startOperator(opts operatorOptions) (*operator, error) {
 		Metrics:                metricsserver.Options{BindAddress: "0"},
 		HealthProbeBindAddress: "0",
 		// controller-runtime wants every name once in a process.
-		Controller:              config.Controller{SkipNameValidation: new(true), CacheSyncTimeout: opts.syncTimeout},
+		Controller:              config.Controller{SkipNameValidation: new(true)},
 		LeaderElection:          opts.elect,
 		LeaderElectionID:        "pci-network-baseline",
 		LeaderElectionNamespace: operatorNamespace,
@@ -82,10 +87,17 @@ func startOperator(opts operatorOptions) (*operator, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, obj := range opts.early {
+		if _, err := mgr.GetCache().GetInformer(context.Background(), obj, cache.BlockUntilSynced(false)); err != nil {
+			return nil, err
+		}
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	o.cancel, o.elected = cancel, mgr.Elected()
 	go func() { o.done <- mgr.Start(ctx) }()
-	if !mgr.GetCache().WaitForCacheSync(ctx) {
+	starting, started := context.WithTimeout(ctx, startLimit)
+	defer started()
+	if !mgr.GetCache().WaitForCacheSync(starting) {
 		return nil, errors.Join(errors.New("the operator's caches do not sync"), o.stop())
 	}
 	return o, nil

@@ -31,6 +31,7 @@ const (
 var (
 	staticGuard  = refusedBy("pcinb-tamper-guard.static.k8s.io", "")
 	staticLimits = refusedBy("pcinb-own-limits.static.k8s.io", "")
+	staticOwn    = refusedBy("pcinb-own-admission.static.k8s.io", "")
 )
 
 // host is what docs/security.md has one put on a host of the control plane.
@@ -88,9 +89,12 @@ func TestStaticManifests(t *testing.T) {
 	s.create(t, b)
 	c := s.newCell(t, "vault", admin, b)
 	c.reports("", "DefaultDenyInPlace=True/AllNamespacesProtected")
-	if err := s.Get(t.Context(), keyOf(b), b); err != nil || b.Status.Admission.State != pcinetv1alpha1.PolicyInPlace {
-		t.Errorf("the operator cannot write what the API server refuses: %v, %v", b.Status.Admission, err)
-	}
+	eventually(t, "the operator has written what the API server refuses of others", func(ctx context.Context) error {
+		if err := s.Get(ctx, keyOf(b), b); err != nil || b.Status.Admission.State == pcinetv1alpha1.PolicyInPlace {
+			return err
+		}
+		return fmt.Errorf("admission is %+v", b.Status.Admission)
+	})
 	forged := &admissionregistrationv1.ValidatingAdmissionPolicyBinding{ObjectMeta: named("", "mine.static.k8s.io")}
 	forged.Spec.PolicyName = "pcinb-tamper-guard.static.k8s.io"
 	forged.Spec.ValidationActions = []admissionregistrationv1.ValidationAction{admissionregistrationv1.Audit}
@@ -184,6 +188,27 @@ func (c *cell) testOperatorPasses() {
 	live.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{{}}
 	if err := staticLimits.met(operator.Update(c.Context(), live)); err != nil {
 		c.Errorf("a rule in the deny, as the operator: %v", err)
+	}
+	theirs := &admissionregistrationv1.ValidatingAdmissionPolicyBinding{ObjectMeta: named("", "theirs")}
+	theirs.Spec.PolicyName, theirs.Spec.ValidationActions = "theirs", []admissionregistrationv1.ValidationAction{admissionregistrationv1.Deny}
+	if err := c.Create(c.Context(), theirs); err != nil {
+		c.Fatal(err)
+	}
+	policy := &admissionregistrationv1.ValidatingAdmissionPolicy{}
+	if err := c.Get(c.Context(), client.ObjectKey{Name: "pcinb-pod-gate"}, policy); err != nil {
+		c.Fatal(err)
+	}
+	policy.ResourceVersion, policy.Name = "", "pcinb-x"
+	renamed := theirs.DeepCopy()
+	renamed.ResourceVersion, renamed.Name = "", "pcinb-theirs"
+	for what, err := range map[string]error{
+		"deleting somebody else's binding":       operator.Delete(c.Context(), theirs),
+		"creating a binding of another's policy": operator.Create(c.Context(), renamed),
+		"creating a policy":                      operator.Create(c.Context(), policy),
+	} {
+		if err := staticOwn.met(err); err != nil {
+			c.Errorf("%s, as the operator: %v", what, err)
+		}
 	}
 	old := c.deny()
 	if err := operator.Delete(c.Context(), old); err != nil {

@@ -258,6 +258,7 @@ func apis(v *view) snapshot.PolicyAPIs {
 			}
 		}
 	}
+	out.CalicoGlobal = out.CalicoAggregated || v.Has("globalnetworkpolicies."+calicoV3Group)
 	if native && !out.CalicoAggregated {
 		out.CalicoServed, out.CalicoAvailable = true, true
 	} else if !out.CalicoAggregated {

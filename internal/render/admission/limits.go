@@ -58,7 +58,8 @@ func limits() []admissionregistrationv1.Validation {
 		written(plainKinds, "variables.allows || "+all(`object.spec.?ingress.orValue([]).size() == 0`, `object.spec.?egress.orValue([]).size() == 0`),
 			"The operator's denies have no rule."),
 		written(namespacedKinds, `variables.allows || object.spec.?podSelector.orValue({}).size() == 0 &&
-object.spec.?selector.orValue("all()") == "all()" && object.spec.?endpointSelector.orValue({}).size() == 0`,
+object.spec.?selector.orValue("all()") == "all()" && object.spec.?serviceAccountSelector.orValue("") == "" &&
+object.spec.?endpointSelector.orValue({}).size() == 0`,
 			"The operator's denies select every pod."),
 		written(`["networking.k8s.io/networkpolicies"]`, all(
 			`object.spec.?ingress.orValue([]).all(r, r.?from.orValue([]).size() > 0 && `+corePorts+")",

@@ -50,11 +50,17 @@ func unchanged(tracking []string) string {
 		same("?spec", "null"),
 		same("?specs", "null"), // of Cilium
 		`(request.resource.group != "pcinetwork.dev" || `+same("?status", "null")+")",
-		same("metadata.?ownerReferences", "[]"),
-		same("metadata.?finalizers", "[]"),
+		addsNone("ownerReferences"),
+		addsNone("finalizers"),
 		keeps("labels", []string{render.LabelManagedBy, render.LabelBaseline}, tracking),
 		keeps("annotations", annotations, tracking),
 	)
+}
+
+// addsNone says that nothing was added to a list, of which all is somebody else's: what takes it away again only mends. While the
+// namespace goes the operator does not, and it would never go.
+func addsNone(field string) string {
+	return optional("object", "metadata.?"+field, "[]") + ".all(x, x in " + optional("oldObject", "metadata.?"+field, "[]") + ")"
 }
 
 // keeps says that ours are as they were, and that nothing was added by which somebody else claims the object.
