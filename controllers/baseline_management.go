@@ -100,11 +100,11 @@ func (s *baselineScope) setManagement(c *status.Conditions) {
 	}{
 		{
 			pcinetv1alpha1.ConditionManagementAccessRestricted, s.baseline.Spec.ManagementAccess != nil, s.management.restricted,
-			"It is not declared who may reach the management interfaces (4.2). Set spec.managementAccess.",
+			"Who may reach the management interfaces (4.2) is not declared: spec.managementAccess.",
 		},
 		{
 			pcinetv1alpha1.ConditionManagementTrafficEncrypted, s.baseline.Spec.ManagementEncryption != nil, s.management.encrypted,
-			"The encryption of management traffic (4.3) is not looked at unless it is asked for. Set spec.managementEncryption: {}.",
+			"Nobody asks to look at management traffic (4.3): spec.managementEncryption: {}.",
 		},
 	} {
 		old := apimeta.FindStatusCondition(s.baseline.Status.Conditions, m.kind)

@@ -23,7 +23,6 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
@@ -62,14 +61,14 @@ type ManagementReconciler struct {
 	doubted   bool
 	asked     snapshot.Management // what was answered, at askedAt
 	askedAt   time.Time
-	seen      map[view]seen
+	seen      map[sightline]seen
 
 	results sync.Map // a managementResult for each baseline, by name
 }
 
-// view is one way to look at an interface; seen is what came of it, and when.
+// sightline is one way to look at an interface; seen is what came of it, and when.
 type (
-	view struct {
+	sightline struct {
 		address       netip.AddrPort
 		server, roots string
 		cluster       bool
@@ -185,12 +184,12 @@ func (r *ManagementReconciler) ask(ctx context.Context) {
 // look returns the inventory with what was seen of it, for each minimum version.
 func (r *ManagementReconciler) look(ctx context.Context, minimums []uint16) map[uint16]snapshot.Management {
 	out := map[uint16]snapshot.Management{0: *r.inventory}
-	now, kept := r.Clock.Now(), map[view]seen{}
+	now, kept := r.Clock.Now(), map[sightline]seen{}
 	for _, minimum := range minimums {
-		var due []view
+		var due []sightline
 		for i := range r.inventory.Interfaces {
 			if in := &r.inventory.Interfaces[i]; !in.UDP {
-				v := view{in.Address, in.ServerName, in.Roots, in.ClusterRoots, minimum}
+				v := sightline{in.Address, in.ServerName, in.Roots, in.ClusterRoots, minimum}
 				old, known := r.seen[v]
 				if known && (now.Sub(old.at) < inventoryPeriod/2 || (certain(old.sight) && now.Sub(old.at) < lookPeriod)) {
 					kept[v] = old
@@ -208,7 +207,7 @@ func (r *ManagementReconciler) look(ctx context.Context, minimums []uint16) map[
 		m.Interfaces = slices.Clone(m.Interfaces)
 		for i := range m.Interfaces {
 			in := &m.Interfaces[i]
-			in.Sight = kept[view{in.Address, in.ServerName, in.Roots, in.ClusterRoots, minimum}].sight
+			in.Sight = kept[sightline{in.Address, in.ServerName, in.Roots, in.ClusterRoots, minimum}].sight
 		}
 		r.Metrics.ObserveInterfaces(m.Interfaces)
 		out[minimum] = m
@@ -223,7 +222,7 @@ func certain(s snapshot.Sight) bool {
 }
 
 // dial looks at interfaces of the inventory, and at nothing else.
-func (r *ManagementReconciler) dial(ctx context.Context, views []view) []snapshot.Sight {
+func (r *ManagementReconciler) dial(ctx context.Context, views []sightline) []snapshot.Sight {
 	scope := make([]netip.AddrPort, 0, len(views))
 	targets := make([]handshake.Target, 0, len(views))
 	for _, v := range views {
@@ -318,9 +317,11 @@ func tokenOf(config *rest.Config) func() string {
 // SetupWithManager has everything looked at when a baseline changes what it declares, and from time to time.
 func (r *ManagementReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	one := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []ctrl.Request { return []ctrl.Request{{}} })
+	opts := options(false)
+	opts.ReconciliationTimeout = lookTimeout
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("management").
-		WithOptions(controller.Options{ReconciliationTimeout: lookTimeout}).
+		WithOptions(opts).
 		Watches(&pcinetv1alpha1.PCINetworkBaseline{}, one, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Complete(r)
 }

@@ -142,8 +142,8 @@ func TestManagement(t *testing.T) { //nolint:paralleltest // the ports of a cont
 	s.operate(t)
 
 	s.declare(t, func(*pcinetv1alpha1.PCINetworkBaselineSpec) {})
-	s.await(t, "ManagementTrafficEncrypted=Unknown/NotAssessed: Set spec.managementEncryption: {}")
-	s.await(t, "ManagementAccessRestricted=Unknown/NotAssessed: Set spec.managementAccess")
+	s.await(t, "ManagementTrafficEncrypted=Unknown/NotAssessed: spec.managementEncryption: {}")
+	s.await(t, "ManagementAccessRestricted=Unknown/NotAssessed: spec.managementAccess")
 
 	s.declare(t, ask(false))
 	s.await(t, "ManagementTrafficEncrypted=Unknown/ManagementNotObservable: kubectl apply --server-side -k config/management")
