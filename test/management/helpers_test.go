@@ -28,7 +28,7 @@ var weaknesses = []string{
 	"ConsoleExposed Service monitoring/prometheus: it leads to Prometheus by NodePort and lets in everybody who can reach it",
 	"PeerUnverified API server: --kubelet-certificate-authority is not set, so it sends logs and commands to whoever answers for a kubelet",
 	"PeerUnverified APIService v1.example.com: insecureSkipTLSVerify is set, so the API server talks to whoever answers",
-	"PeerUnverified webhook 10.9.0.3:9443 (ValidatingWebhookConfiguration stranger, stranger.example.com): its certificate is none that its clients trust: it is not…",
+	"PeerUnverified webhook 10.9.0.3:9443 (ValidatingWebhookConfiguration stranger, stranger.example.com): its certificate is none that its clients trust: it is not for hook.hooks.svc",
 	"Plaintext Prometheus 10.9.0.3:9090 (Service monitoring/prometheus): it answers in the clear",
 	"Plaintext etcd 10.9.0.1:2379 (Node cp): it answers in the clear",
 	"Plaintext etcd 10.9.0.1:2380 (Node cp): it answers in the clear",
