@@ -104,6 +104,9 @@ func (r *ManagementReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (c
 		r.ask(ctx)
 	}
 	views := r.look(ctx, minimums)
+	if err := ctx.Err(); err != nil { // what was cut short says nothing
+		return ctrl.Result{}, err
+	}
 	for i := range baselines {
 		r.judge(ctx, &baselines[i], views)
 	}

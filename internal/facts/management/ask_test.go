@@ -90,8 +90,8 @@ func TestKubeletsAreAsked(t *testing.T) {
 		"one that leads elsewhere":      {handler: redirect, want: snapshot.Kubelet{Anonymous: 302, Problem: "it does not serve its configuration"}},
 		"one that answers nonsense":     {handler: kubelet(200, "<html>secret"), want: snapshot.Kubelet{Anonymous: 401, Problem: "its configuration cannot be read"}},
 		"one that answers another kind": {handler: kubelet(200, `{"componentconfig": {}}`), want: snapshot.Kubelet{Anonymous: 401, Problem: "its configuration cannot be read"}},
-		"one that never ends": {
-			handler: kubelet(200, `{"kubeletconfig": {"a": "`+strings.Repeat("x", 2<<20)), want: snapshot.Kubelet{Anonymous: 401, Problem: "its configuration cannot be read"},
+		"one that answers more than is read": {
+			handler: kubelet(200, `{"padding": "`+strings.Repeat("x", 1<<20)+`", `+sound[1:]), want: snapshot.Kubelet{Anonymous: 401, Problem: "its configuration cannot be read"},
 		},
 		"an operator without a token": {
 			handler: kubelet(200, sound), change: func(a *management.Asker) { a.Token = func() string { return "" } },
@@ -167,6 +167,7 @@ func TestOneSlowKubeletDelaysNobody(t *testing.T) {
 		t.Errorf("%d kubelets that do not answer take %s", nodes, longest)
 	}
 	var requests, together, most atomic.Int64
+	others := make(chan struct{})
 	answer := kubelet(200, sound)
 	s := server(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/configz" {
@@ -178,9 +179,18 @@ func TestOneSlowKubeletDelaysNobody(t *testing.T) {
 		for old := most.Load(); now > old && !most.CompareAndSwap(old, now); old = most.Load() {
 			continue
 		}
-		if requests.Add(1) == 1 { // hangs for as long as it is waited for
+		switch n := requests.Add(1); n {
+		case 1: // waits until others were asked meanwhile
+			select {
+			case <-others:
+			case <-r.Context().Done():
+				return
+			}
+		case 2: // hangs for as long as it is waited for
 			<-r.Context().Done()
 			return
+		case 20:
+			close(others)
 		}
 		answer(w, r)
 	})
