@@ -286,7 +286,9 @@ func (m manifests) testPermissions(t *testing.T) {
 		{operatorAccount, "list", "", "secrets", ""},
 		{operatorAccount, "get", "", "nodes/proxy", ""},
 		{operatorAccount, "list", "", "configmaps", ""},
-		{operatorAccount, "list", "apiregistration.k8s.io", "apiservices", ""},
+		{operatorAccount, "watch", "apiregistration.k8s.io", "apiservices", ""},
+		{operatorAccount, "get", "", "nodes/configz", ""}, // config/management grants these
+		{operatorAccount, "get", "", "/flagz", ""},
 		{operatorAccount, "create", "", "pods", tenant},
 		{operatorAccount, "update", "admissionregistration.k8s.io", "validatingadmissionpolicies=theirs", ""},
 		{operatorAccount, "delete", "admissionregistration.k8s.io", "validatingadmissionpolicies=pcinb-own-limits", ""},
