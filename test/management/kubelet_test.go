@@ -65,14 +65,11 @@ func (s *site) node(t *testing.T, name, address string, labels map[string]string
 	if err := s.Status().Update(t.Context(), n); err != nil {
 		t.Fatal(err)
 	}
-	cert, key, err := s.cluster.ServingCertificate("system:node:"+name, address)
+	identity := s.issued(t, "system:node:"+name, address)
 	if k.selfSigned {
-		cert, key = signedBySelf(t, time.Now().Add(24*time.Hour), address)
+		identity = signedBySelf(t, time.Now().Add(24*time.Hour), address)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.https(t, address+":10250", cert, key, &k.tls, s.authorize(k))
+	https(t, address+":10250", identity, &k.tls, s.authorize(k))
 }
 
 // authorize does what a kubelet does: it has the API server say who asks and whether they may, if it is configured to.
@@ -107,10 +104,23 @@ func (s *site) authorize(k *kubelet) http.Handler {
 	})
 }
 
-// https serves HTTPS at an address until the test ends.
-func (s *site) https(t *testing.T, address string, cert, key []byte, base *tls.Config, handler http.Handler) {
+// identity is a certificate with its key, in PEM.
+type identity struct{ cert, key []byte }
+
+// issued returns a certificate by the cluster's authority.
+func (s *site) issued(t *testing.T, subject string, addresses ...string) identity {
 	t.Helper()
-	pair, err := tls.X509KeyPair(cert, key)
+	cert, key, err := s.cluster.ServingCertificate(subject, addresses...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return identity{cert, key}
+}
+
+// https serves HTTPS at an address until the test ends.
+func https(t *testing.T, address string, as identity, base *tls.Config, handler http.Handler) {
+	t.Helper()
+	pair, err := tls.X509KeyPair(as.cert, as.key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +155,7 @@ func serve(t *testing.T, address string, over func(net.Listener) net.Listener, h
 }
 
 // signedBySelf makes a certificate that nobody vouches for.
-func signedBySelf(t *testing.T, until time.Time, addresses ...string) (cert, key []byte) {
+func signedBySelf(t *testing.T, until time.Time, addresses ...string) identity {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -166,7 +176,7 @@ func signedBySelf(t *testing.T, until time.Time, addresses ...string) (cert, key
 	if err != nil {
 		t.Fatal(err)
 	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: encoded})
+	return identity{pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: encoded})}
 }
 
 // writer takes what servers log of clients that hang up.

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,21 +32,23 @@ import (
 
 var controlPlane = map[string]string{"node-role.kubernetes.io/control-plane": ""}
 
-// service creates a Service in a namespace, with one endpoint.
-func (s *site) service(t *testing.T, namespace, name string, kind corev1.ServiceType, address string, port int32) *corev1.Service {
+// service creates a Service, namespace/name, with one endpoint.
+func (s *site) service(t *testing.T, key string, kind corev1.ServiceType, endpoint string) *corev1.Service {
 	t.Helper()
-	err := s.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}})
+	var meta metav1.ObjectMeta
+	meta.Namespace, meta.Name, _ = strings.Cut(key, "/")
+	at := netip.MustParseAddrPort(endpoint)
+	err := s.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: meta.Namespace}})
 	if client.IgnoreAlreadyExists(err) != nil {
 		t.Fatal(err)
 	}
-	meta := metav1.ObjectMeta{Namespace: namespace, Name: name}
 	service := &corev1.Service{ObjectMeta: meta, Spec: corev1.ServiceSpec{Type: kind, Ports: []corev1.ServicePort{{Name: "web", Port: 443}}}}
 	slice := &discoveryv1.EndpointSlice{
 		ObjectMeta: *meta.DeepCopy(), AddressType: discoveryv1.AddressTypeIPv4,
-		Ports:     []discoveryv1.EndpointPort{{Name: new("web"), Port: new(port), Protocol: new(corev1.ProtocolTCP)}},
-		Endpoints: []discoveryv1.Endpoint{{Addresses: []string{address}}},
+		Ports:      []discoveryv1.EndpointPort{{Name: new("web"), Port: new(int32(at.Port())), Protocol: new(corev1.ProtocolTCP)}},
+		Endpoints:  []discoveryv1.Endpoint{{Addresses: []string{at.Addr().String()}}},
 	}
-	slice.Labels = map[string]string{discoveryv1.LabelServiceName: name}
+	slice.Labels = map[string]string{discoveryv1.LabelServiceName: meta.Name}
 	for _, o := range []client.Object{service, slice} {
 		if err := s.Create(t.Context(), o); err != nil {
 			t.Fatal(err)
@@ -68,14 +71,14 @@ func (s *site) webhook(t *testing.T, name, service string, bundle []byte) {
 	}
 }
 
-// etcd runs a real etcd at an address until the test ends, in the clear or with the certificate of files.
-func (s *site) etcd(t *testing.T, address string, cert, key []byte) {
+// etcd runs a real etcd at an address until the test ends, in the clear or with a certificate.
+func (s *site) etcd(t *testing.T, address string, as *identity) {
 	t.Helper()
 	dir := t.TempDir()
 	scheme, args := "http", []string{}
-	if cert != nil {
+	if as != nil {
 		scheme = "https"
-		files := map[string][]byte{"cert": cert, "key": key}
+		files := map[string][]byte{"cert": as.cert, "key": as.key}
 		for name, data := range files {
 			if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
 				t.Fatal(err)
@@ -126,19 +129,11 @@ func TestManagement(t *testing.T) { //nolint:paralleltest // the ports of a cont
 	k := &kubelet{config: safe()}
 	s.node(t, "cp", "10.0.0.1", controlPlane, &kubelet{config: safe()})
 	s.node(t, "n1", "10.0.0.2", nil, k)
-	cert, key, err := s.cluster.ServingCertificate("etcd", "10.0.0.1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.etcd(t, "10.0.0.1", cert, key)
-	cert, key, err = s.cluster.ServingCertificate("hook", "hook.hooks.svc")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.https(t, "10.0.0.3:9443", cert, key, &tls.Config{MinVersion: tls.VersionTLS12}, http.NotFoundHandler())
-	s.service(t, "hooks", "hook", corev1.ServiceTypeClusterIP, "10.0.0.3", 9443)
+	s.etcd(t, "10.0.0.1", new(s.issued(t, "etcd", "10.0.0.1")))
+	https(t, "10.0.0.3:9443", s.issued(t, "hook", "hook.hooks.svc"), &tls.Config{MinVersion: tls.VersionTLS12}, http.NotFoundHandler())
+	s.service(t, "hooks/hook", corev1.ServiceTypeClusterIP, "10.0.0.3:9443")
 	s.webhook(t, "sound", "hook", s.cluster.CAData())
-	s.service(t, "monitoring", "grafana", corev1.ServiceTypeClusterIP, "10.0.0.3", 9443)
+	s.service(t, "monitoring/grafana", corev1.ServiceTypeClusterIP, "10.0.0.3:9443")
 	s.operate(t)
 
 	s.declare(t, func(*pcinetv1alpha1.PCINetworkBaselineSpec) {})
@@ -162,7 +157,7 @@ func TestManagement(t *testing.T) { //nolint:paralleltest // the ports of a cont
 		t.Errorf("it was written again although nothing has changed: %v", err)
 	}
 
-	open := s.service(t, "logs", "loki", corev1.ServiceTypeLoadBalancer, "10.0.0.3", 9443)
+	open := s.service(t, "logs/loki", corev1.ServiceTypeLoadBalancer, "10.0.0.3:9443")
 	s.declare(t, func(spec *pcinetv1alpha1.PCINetworkBaselineSpec) { spec.ManagementEncryption.CertificateNoticeDays = 3 })
 	s.await(t, "ManagementAccessRestricted=False/ConsoleExposed: Service logs/loki: it leads to Loki by LoadBalancer and lets in everybody")
 	open.Spec.LoadBalancerSourceRanges = []string{"192.0.2.0/25"}
@@ -184,9 +179,9 @@ func TestManagement(t *testing.T) { //nolint:paralleltest // the ports of a cont
 func TestWeaknesses(t *testing.T) { //nolint:paralleltest // see above
 	var expired string
 	s := newSite(t, "10.9.0.1", func(dir string) []string {
-		cert, key := signedBySelf(t, time.Now().Add(-time.Hour), "10.9.0.1")
+		as := signedBySelf(t, time.Now().Add(-time.Hour), "10.9.0.1")
 		expired = filepath.Join(dir, "expired")
-		for name, data := range map[string][]byte{expired + ".crt": cert, expired + ".key": key} {
+		for name, data := range map[string][]byte{expired + ".crt": as.cert, expired + ".key": as.key} {
 			if err := os.MkdirAll(dir, 0o700); err != nil {
 				t.Fatal(err)
 			}
@@ -212,17 +207,16 @@ func TestWeaknesses(t *testing.T) { //nolint:paralleltest // see above
 	s.node(t, "legacy", "10.9.0.2", nil, &kubelet{config: legacy})
 	stranger := &kubelet{config: safe(), selfSigned: true}
 	s.node(t, "stranger", "10.9.0.4", nil, stranger)
-	s.etcd(t, "10.9.0.1", nil, nil)
+	s.etcd(t, "10.9.0.1", nil)
 	plain(t, "10.9.0.1:8080")
 	plain(t, "10.9.0.1:2381")
 	plain(t, "10.9.0.2:10255")
 	plain(t, "10.9.0.3:9090")
-	s.service(t, "monitoring", "prometheus", corev1.ServiceTypeNodePort, "10.9.0.3", 9090)
+	s.service(t, "monitoring/prometheus", corev1.ServiceTypeNodePort, "10.9.0.3:9090")
 	plain(t, "10.9.0.3:8000")
-	s.service(t, "shop", "orders-log", corev1.ServiceTypeClusterIP, "10.9.0.3", 8000)
-	cert, key := signedBySelf(t, time.Now().Add(time.Hour), "10.9.0.3")
-	s.https(t, "10.9.0.3:9443", cert, key, &tls.Config{MinVersion: tls.VersionTLS12}, http.NotFoundHandler())
-	s.service(t, "hooks", "hook", corev1.ServiceTypeClusterIP, "10.9.0.3", 9443)
+	s.service(t, "shop/orders-log", corev1.ServiceTypeClusterIP, "10.9.0.3:8000")
+	https(t, "10.9.0.3:9443", signedBySelf(t, time.Now().Add(time.Hour), "10.9.0.3"), &tls.Config{MinVersion: tls.VersionTLS12}, http.NotFoundHandler())
+	s.service(t, "hooks/hook", corev1.ServiceTypeClusterIP, "10.9.0.3:9443")
 	s.webhook(t, "stranger", "hook", s.cluster.CAData())
 	unverified := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": map[string]any{"name": "v1.example.com"},
