@@ -25,11 +25,16 @@ import (
 	"github.com/pcinetwork/pci-network-baseline/controllers"
 	"github.com/pcinetwork/pci-network-baseline/internal/metrics"
 	"github.com/pcinetwork/pci-network-baseline/internal/options"
+	"github.com/pcinetwork/pci-network-baseline/internal/probe"
 	"github.com/pcinetwork/pci-network-baseline/internal/version"
 )
 
 func main() {
-	opts := options.Options{Namespace: cmp.Or(os.Getenv("POD_NAMESPACE"), "pci-network-baseline-system")}
+	if len(os.Args) > 1 && os.Args[1] == probe.Command {
+		end(probe.Main(ctrl.SetupSignalHandler(), os.Args[2:]))
+		return
+	}
+	opts := options.Options{Namespace: cmp.Or(os.Getenv("POD_NAMESPACE"), "pci-network-baseline-system"), Pod: os.Getenv("POD_NAME")}
 	fs := flag.NewFlagSet("pci-network-baseline", flag.ExitOnError) // libraries add flags of their own to the default set
 	opts.BindFlags(fs)
 	_ = fs.Parse(os.Args[1:]) // ExitOnError: it prints the usage and exits itself
@@ -37,7 +42,12 @@ func main() {
 		fmt.Println(version.Version)
 		return
 	}
-	if err := run(ctrl.SetupSignalHandler(), opts); err != nil {
+	end(run(ctrl.SetupSignalHandler(), opts))
+}
+
+// end ends the program with an error, if there is one.
+func end(err error) {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "pci-network-baseline:", err)
 		os.Exit(1)
 	}
@@ -58,7 +68,9 @@ func run(ctx context.Context, opts options.Options) error {
 	if err != nil {
 		return err
 	}
-	if err := controllers.Setup(mgr, controllers.Options{Namespace: opts.Namespace, Workers: opts.Workers}); err != nil {
+	if err := controllers.Setup(mgr, controllers.Options{
+		Namespace: opts.Namespace, Pod: opts.Pod, ProbeImage: opts.ProbeImage, Workers: opts.Workers,
+	}); err != nil {
 		return err
 	}
 	slog.Info("Starting", "version", version.Version, "namespace", opts.Namespace)

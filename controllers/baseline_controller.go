@@ -56,6 +56,7 @@ type BaselineReconciler struct {
 	Clock         clock.PassiveClock
 	Backends      *Backends
 	Guards        *GuardReconciler
+	Proofs        *Proofs
 	Admissions    *AdmissionReconciler
 	Managements   *ManagementReconciler
 
@@ -96,6 +97,7 @@ func (r *BaselineReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 		tally: r.Store.Tally(b),
 	}
 	s.guard, s.guardKnown = r.Guards.Of(b.Name)
+	s.proof, s.lastRound, s.proofKnown = r.Proofs.of(b, s.now)
 	s.admission, s.admissionKnown = r.Admissions.Of(b.Name)
 	s.management, s.managementKnown = r.Managements.of(b)
 	if after := r.hold(s); after > 0 {
@@ -118,8 +120,9 @@ func (r *BaselineReconciler) hold(s *baselineScope) time.Duration {
 	if r.started.IsZero() {
 		r.started = s.now
 	}
-	guardKnown := s.guardKnown || s.baseline.Spec.GuardLayer != pcinetv1alpha1.GuardLayerAuto
-	if (s.tally.Behind == 0 && s.engine.Observed && guardKnown && s.admissionKnown) || s.baseline.Status.ObservedGeneration != s.baseline.Generation {
+	known := s.guardKnown || s.baseline.Spec.GuardLayer != pcinetv1alpha1.GuardLayerAuto
+	known = known && s.tally.Behind == 0 && s.engine.Observed && s.admissionKnown && s.proofKnown
+	if known || s.baseline.Status.ObservedGeneration != s.baseline.Generation {
 		return 0
 	}
 	return max(0, r.started.Add(holdAtStart).Sub(s.now))
@@ -226,6 +229,7 @@ func countsAlone(want, have pcinetv1alpha1.PCINetworkBaselineStatus) bool {
 // announced are the conditions whose changes are worth an event; the others follow from them.
 var announced = []string{
 	pcinetv1alpha1.ConditionReady, pcinetv1alpha1.ConditionPolicyEngineSupported, pcinetv1alpha1.ConditionDefaultDenyEffective,
+	pcinetv1alpha1.ConditionEnforcementProven,
 	pcinetv1alpha1.ConditionExemptionsCurrent, pcinetv1alpha1.ConditionReviewCurrent,
 	pcinetv1alpha1.ConditionManagementAccessRestricted, pcinetv1alpha1.ConditionManagementTrafficEncrypted,
 }
@@ -303,9 +307,10 @@ func (r *BaselineReconciler) fromStore(_ context.Context, q queue) error {
 	return nil
 }
 
-// fromPlatform has every baseline judged again when the policy engine has changed.
+// fromPlatform has every baseline judged again when the policy engine has changed, or what is proven of it.
 func (r *BaselineReconciler) fromPlatform(ctx context.Context, q queue) error {
 	addBaselines(ctx, r.Cache, q, r.Platform.assessments.subscribe())
+	addBaselines(ctx, r.Cache, q, r.Proofs.changed.subscribe())
 	return nil
 }
 

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/internal/checks/engines"
 	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
@@ -96,4 +98,19 @@ func clipped(texts []string, length int) []string {
 		out = append(out, status.Clip(t, length))
 	}
 	return out
+}
+
+// hindrance says why policies that are in place are not guarded or enforced, or not those that were asked for; lasting when only a human
+// can change that.
+func (s *baselineScope) hindrance() (reason, message string, lasting bool) {
+	if s.admission.State == pcinetv1alpha1.PolicyMissing {
+		return pcinetv1alpha1.ReasonAdmissionNotInPlace, s.admission.Message, false
+	}
+	if s.backend.reason != "" {
+		return s.backend.reason, s.backend.message, true
+	}
+	if v := s.verdict(); v.Status == metav1.ConditionFalse {
+		return v.Reason, v.Message, v.Stalled
+	}
+	return "", "", false
 }

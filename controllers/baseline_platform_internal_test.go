@@ -17,6 +17,7 @@ import (
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/internal/checks"
 	"github.com/pcinetwork/pci-network-baseline/internal/checks/engines"
+	"github.com/pcinetwork/pci-network-baseline/internal/probe"
 	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
 )
 
@@ -27,7 +28,7 @@ func scopeWith(engine engines.Assessment) *baselineScope {
 			ObjectMeta: metav1.ObjectMeta{Name: "b", Generation: 1},
 			Spec:       pcinetv1alpha1.PCINetworkBaselineSpec{Directions: []pcinetv1alpha1.Direction{"Ingress", "Egress"}},
 		},
-		backend: writtenToCore, engine: engine, now: time.Unix(0, 0),
+		backend: writtenToCore, engine: engine, proof: unproven, now: time.Unix(0, 0),
 		tally: Tally{States: map[pcinetv1alpha1.CoverageState]int{pcinetv1alpha1.CoverageProtected: 3}},
 	}
 }
@@ -73,6 +74,15 @@ func TestReadyFollowsThePolicyEngine(t *testing.T) {
 			engine: finding(engines.Disables, "NoPolicyEngine", ""), change: pending,
 			want: map[string]string{"Ready": "False/Forbidden", "PolicyEngineSupported": "False/NoPolicyEngine", "Stalled": "True/Forbidden"},
 		},
+		"denied packets get through, and namespaces wait": {
+			engine: engines.Assessment{Observed: true},
+			change: func(s *baselineScope) {
+				s.proof = probe.Summary{Status: metav1.ConditionFalse, Reason: "DeniedTrafficPasses", Message: "Look."}
+				s.tally.States[pcinetv1alpha1.CoveragePending] = 1
+				s.tally.Offenders = []Offender{{Namespace: "n", Record: Record{State: pcinetv1alpha1.CoveragePending, Worst: checks.Finding{Reason: "DNSNotFound"}}}}
+			},
+			want: map[string]string{"Ready": "False/DeniedTrafficPasses", "EnforcementProven": "False/DeniedTrafficPasses", "Stalled": "", "Compliant": "False/RequirementsNotMet"},
+		},
 		"Audit stays Audit": {
 			engine: finding(engines.Disables, "NoPolicyEngine", ""), change: func(s *baselineScope) { s.baseline.Spec.Enforcement = pcinetv1alpha1.EnforcementAudit },
 			want: map[string]string{"Ready": "False/AuditMode", "PolicyEngineSupported": "False/NoPolicyEngine"},
@@ -105,18 +115,20 @@ func TestTheLastStatusStandsUntilThePlatformWasLookedAt(t *testing.T) {
 	for name, tc := range map[string]struct {
 		behind   int
 		observed bool
+		probed   bool
 		seen     int64
 		held     bool
 	}{
-		"everything was looked at":           {observed: true, seen: 1},
-		"the platform was not looked at":     {seen: 1, held: true},
-		"some namespaces were not looked at": {behind: 1, observed: true, seen: 1, held: true},
-		"a new generation is told at once":   {seen: 0},
+		"everything was looked at":               {observed: true, probed: true, seen: 1},
+		"the platform was not looked at":         {probed: true, seen: 1, held: true},
+		"some namespaces were not looked at":     {behind: 1, observed: true, probed: true, seen: 1, held: true},
+		"the canaries' namespace was not looked": {observed: true, seen: 1, held: true},
+		"a new generation is told at once":       {seen: 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := scopeWith(engines.Assessment{Observed: tc.observed})
-			s.admissionKnown = true
+			s.admissionKnown, s.proofKnown = true, tc.probed
 			s.tally.Behind, s.baseline.Status.ObservedGeneration = tc.behind, tc.seen
 			if after := (&BaselineReconciler{}).hold(s); (after > 0) != tc.held {
 				t.Errorf("held for %s, want held %t", after, tc.held)

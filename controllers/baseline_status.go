@@ -14,6 +14,7 @@ import (
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/internal/checks/engines"
 	"github.com/pcinetwork/pci-network-baseline/internal/plan"
+	"github.com/pcinetwork/pci-network-baseline/internal/probe"
 	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
 	"github.com/pcinetwork/pci-network-baseline/internal/status"
 )
@@ -23,7 +24,7 @@ const (
 	reviewPeriod = 180 * 24 * time.Hour
 	// maxOffenders and maxOffenderMessage keep a status below 16 KiB whatever the size of the cluster.
 	maxOffenders       = 20
-	maxOffenderMessage = 144
+	maxOffenderMessage = 116
 )
 
 // baselineScope is one baseline on its way through one reconcile. All fields are set by Reconcile.
@@ -41,13 +42,12 @@ type baselineScope struct {
 	management     managementResult
 	// managementKnown: management was judged by this process, as it is declared now.
 	managementKnown bool
-	tally           Tally
-	now             time.Time
-}
-
-// notAssessed lists the requirements that this version cannot judge, with what a person can do about it.
-var notAssessed = []struct{ condition, message string }{
-	{pcinetv1alpha1.ConditionEnforcementProven, "This version sends no packets. Test with a pod that must not reach another."},
+	// proof is what packets have shown, as of lastRound; proofKnown: whether they can was looked at by this process.
+	proof      probe.Summary
+	lastRound  time.Time
+	proofKnown bool
+	tally      Tally
+	now        time.Time
 }
 
 // count returns the number of namespaces in a state.
@@ -68,6 +68,7 @@ func (s *baselineScope) status() pcinetv1alpha1.PCINetworkBaselineStatus {
 		Backend:            pcinetv1alpha1.Backend(s.backend.api.Name()),
 		Platform:           s.platform(),
 		Guard:              s.guard,
+		Proof:              s.proofStatus(),
 		Admission:          s.admission,
 		Namespaces: &pcinetv1alpha1.NamespaceCounts{
 			Selected:  n(s.selected()),
@@ -98,9 +99,7 @@ func (s *baselineScope) conditions() []metav1.Condition {
 	s.setExemptions(c)
 	s.setReview(c)
 	s.setEngine(c)
-	for _, n := range notAssessed {
-		c.Set(n.condition, metav1.ConditionUnknown, pcinetv1alpha1.ReasonNotAssessed, n.message)
-	}
+	s.setProven(c)
 	s.setManagement(c)
 	setCompliant(c)
 	return c.List()
@@ -132,11 +131,15 @@ func unprotected(o Offender) bool {
 	return o.State == pcinetv1alpha1.CoverageFailing || o.State == pcinetv1alpha1.CoveragePending
 }
 
-// foremost says what is not as it should be: a break-glass, which explains the rest, or the worst namespace.
+// foremost says what is not as it should be: a break-glass, which explains the rest; that denied packets got through, which makes the
+// policies worth nothing there; or the worst namespace.
 func (s *baselineScope) foremost() (reason, message string) {
 	if broken(s.admission) {
 		return pcinetv1alpha1.ReasonBreakGlass, fmt.Sprintf("Everybody may change the policies of baseline %s, and they are not repaired: %s. End it: kubectl annotate pcinb %s %s-.",
 			s.baseline.Name, s.admission.BreakGlass.Reason, s.baseline.Name, pcinetv1alpha1.AnnotationBreakGlass)
+	}
+	if s.proof.Status == metav1.ConditionFalse {
+		return s.proof.Reason, s.proof.Message
 	}
 	return s.worst(func(o Offender) bool { return unprotected(o) || o.State == pcinetv1alpha1.CoverageContested })
 }
@@ -183,21 +186,6 @@ func (s *baselineScope) setReady(c *status.Conditions) {
 	case progress != "":
 		c.Set(pcinetv1alpha1.ConditionReconciling, metav1.ConditionTrue, pcinetv1alpha1.ReasonProgressing, progress)
 	}
-}
-
-// hindrance says why policies that are in place are not guarded or enforced, or not those that were asked for; lasting when only a human
-// can change that.
-func (s *baselineScope) hindrance() (reason, message string, lasting bool) {
-	if s.admission.State == pcinetv1alpha1.PolicyMissing {
-		return pcinetv1alpha1.ReasonAdmissionNotInPlace, s.admission.Message, false
-	}
-	if s.backend.reason != "" {
-		return s.backend.reason, s.backend.message, true
-	}
-	if v := s.verdict(); v.Status == metav1.ConditionFalse {
-		return v.Reason, v.Message, v.Stalled
-	}
-	return "", "", false
 }
 
 // protected says that all is well. Of what admission was told not to refuse it tells too, and of namespaces that do not go: their
@@ -383,6 +371,9 @@ func (s *baselineScope) nextClock() time.Duration {
 	if review := s.baseline.Spec.Review; review.ReviewedBy != "" {
 		at(review.ReviewedAt.Time)
 		at(review.ReviewedAt.Add(reviewPeriod))
+	}
+	if !s.proof.ChangesAt.IsZero() {
+		at(s.proof.ChangesAt)
 	}
 	return next
 }

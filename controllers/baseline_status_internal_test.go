@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/internal/probe"
 	"github.com/pcinetwork/pci-network-baseline/internal/render/core"
 	"github.com/pcinetwork/pci-network-baseline/internal/status"
 )
@@ -27,6 +28,9 @@ var today = time.Date(2026, time.July, 1, 12, 0, 0, 0, time.UTC)
 // writtenToCore is the choice of the core API.
 var writtenToCore = backendChoice{api: &policyAPI{Backend: core.Backend{}}}
 
+// unproven is what is known before any node was tested.
+var unproven = probe.Summary{Status: metav1.ConditionUnknown, Reason: pcinetv1alpha1.ReasonProofPending}
+
 // declared is what a test changes of a baseline that is otherwise as it should be.
 type declared func(*pcinetv1alpha1.PCINetworkBaseline)
 
@@ -38,7 +42,7 @@ func judgedAt(now time.Time, changes ...declared) *baselineScope {
 		change(b)
 	}
 	return &baselineScope{
-		baseline: b, backend: writtenToCore, now: now,
+		baseline: b, backend: writtenToCore, now: now, proof: unproven,
 		tally: Tally{States: map[pcinetv1alpha1.CoverageState]int{pcinetv1alpha1.CoverageProtected: 2}},
 	}
 }
@@ -281,7 +285,7 @@ func TestCompliantIsNotClaimedForWhatIsNotAssessed(t *testing.T) {
 		t.Errorf("Compliant (-want +got):\n%s", diff)
 	}
 	for _, c := range got {
-		if c.Type == pcinetv1alpha1.ConditionPolicyEngineSupported { // assessed, but not in this test
+		if c.Type == pcinetv1alpha1.ConditionPolicyEngineSupported || c.Type == pcinetv1alpha1.ConditionEnforcementProven { // assessed, but not in this test
 			continue
 		}
 		if (c.Reason == pcinetv1alpha1.ReasonNotAssessed) != (c.Status == metav1.ConditionUnknown && c.Type != "Compliant") {

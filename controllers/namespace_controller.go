@@ -58,6 +58,7 @@ type NamespaceReconciler struct {
 	Backends         *Backends
 	Platform         *Platform
 	Store            *Store
+	Proofs           *Proofs
 	Metrics          *metrics.Metrics
 	Recorder         events.EventRecorder
 	Clock            clock.PassiveClock

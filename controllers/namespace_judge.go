@@ -34,6 +34,7 @@ func (r *NamespaceReconciler) judge(_ context.Context, s *scope) error {
 		Omitted:    s.decision.Set.Omitted,
 		Foreign:    s.foreign,
 	})
+	s.proof = r.proof(s)
 	return nil
 }
 
@@ -147,6 +148,9 @@ func (s *scope) conditions() []metav1.Condition {
 		c.Previous = s.previous.Status.Conditions
 	}
 	s.setReady(&c)
+	if p := s.proof; p != nil {
+		c.Set(pcinetv1alpha1.ConditionEnforcementProven, p.Status, p.Reason, p.Message)
+	}
 	if s.invalid == "" && s.decision.Verdict == plan.InScope {
 		missing, inPlace := s.inPlace()
 		c.Set(pcinetv1alpha1.ConditionDefaultDenyInPlace, truth(inPlace), or(missing.Reason, pcinetv1alpha1.ReasonNamespaceProtected), missing.Message)

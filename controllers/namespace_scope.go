@@ -13,6 +13,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -58,7 +59,8 @@ type scope struct {
 
 	// Set by judge.
 	findings  []checks.Finding
-	contested string // who fights over what; empty when nobody does
+	contested string            // who fights over what; empty when nobody does
+	proof     *metav1.Condition // what the canaries have shown; nil but in their namespace
 
 	// The earliest that decide, act and judge ask for; zero means never.
 	requeueAfter time.Duration

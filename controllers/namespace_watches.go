@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/internal/probe"
 )
 
 const (
@@ -183,7 +184,7 @@ func (r *NamespaceReconciler) baselineHandler() handler.EventHandler {
 // everything looks at every namespace when the platform changed, and once this replica may remove objects.
 func (r *NamespaceReconciler) everything(ctx context.Context, q queue) error {
 	r.queue = q
-	changed := r.Platform.plans.subscribe()
+	changed, proofs := r.Platform.plans.subscribe(), r.Proofs.changed.subscribe()
 	go func() {
 		elected := r.Elected
 		for {
@@ -193,6 +194,9 @@ func (r *NamespaceReconciler) everything(ctx context.Context, q queue) error {
 			case <-elected:
 				elected = nil
 			case <-changed:
+			case <-proofs:
+				r.add(q, probe.Namespace, background)
+				continue
 			}
 			r.addAll(ctx, q)
 		}

@@ -4,8 +4,10 @@
 package controllers
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"time"
 
@@ -28,6 +30,7 @@ import (
 	"github.com/pcinetwork/pci-network-baseline/internal/apply"
 	"github.com/pcinetwork/pci-network-baseline/internal/facts"
 	"github.com/pcinetwork/pci-network-baseline/internal/metrics"
+	"github.com/pcinetwork/pci-network-baseline/internal/probe"
 	"github.com/pcinetwork/pci-network-baseline/internal/render/calico"
 	"github.com/pcinetwork/pci-network-baseline/internal/render/cilium"
 	"github.com/pcinetwork/pci-network-baseline/internal/render/cluster"
@@ -48,12 +51,15 @@ const startTimeout = 24 * time.Hour
 type Options struct {
 	// Namespace is the operator's own.
 	Namespace string
+	// ProbeImage is what canaries run; empty for the image of the operator's own pod, whose name is Pod.
+	ProbeImage, Pod string
 	// Workers is how many namespaces are worked on at a time.
 	Workers int
 	// Registry takes the metrics; nil for controller-runtime's.
 	Registry crmetrics.RegistererGatherer
-	// Clock is nil for the real one.
-	Clock clock.PassiveClock
+	// Clock is nil for the real one. Who has a faster one looks after canaries as often as ProbeLook says; 0 for every 5 s.
+	Clock     clock.PassiveClock
+	ProbeLook time.Duration
 }
 
 // newScheme returns a scheme with every kind that is read or written.
@@ -133,7 +139,7 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 		return err
 	}
 	platform := NewPlatform(mgr.GetCache(), sources, opts.Clock, opts.Namespace)
-	store := NewStore()
+	store, proofs := NewStore(), NewProofs()
 	recorder := mgr.GetEventRecorder(eventSource)
 	backends, err := NewBackends(mgr.GetCache(), platform, mgr.Elected())
 	if err != nil {
@@ -144,7 +150,7 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 	}
 	namespaces := &NamespaceReconciler{
 		Reader: mgr.GetClient(), Cache: mgr.GetCache(), Live: mgr.GetAPIReader(), Applier: applier, Natives: natives, Backends: backends, Platform: platform,
-		Store: store, Metrics: m, Recorder: recorder, Clock: opts.Clock, Elected: mgr.Elected(),
+		Store: store, Proofs: proofs, Metrics: m, Recorder: recorder, Clock: opts.Clock, Elected: mgr.Elected(),
 	}
 	if err := namespaces.SetupWithManager(mgr, opts.Workers); err != nil {
 		return err
@@ -172,9 +178,31 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 	}
 	baselines := &BaselineReconciler{
 		Reader: mgr.GetClient(), Cache: mgr.GetCache(), Applier: applier, Platform: platform, Store: store, Metrics: m,
-		Recorder: recorder, Clock: opts.Clock, Backends: backends, Guards: guards, Admissions: admissions, Managements: managements,
+		Recorder: recorder, Clock: opts.Clock, Backends: backends, Guards: guards, Admissions: admissions, Proofs: proofs,
+		Managements: managements,
 	}
-	return baselines.SetupWithManager(mgr)
+	if err := baselines.SetupWithManager(mgr); err != nil {
+		return err
+	}
+	probes := &ProbeReconciler{
+		Cache: mgr.GetCache(), Live: mgr.GetAPIReader(), Applier: natives, Backends: backends, Platform: platform,
+		Proofs: proofs, Metrics: m, Clock: opts.Clock, Look: cmp.Or(opts.ProbeLook, lookAgain), Random: rand.Float64, Image: opts.ProbeImage,
+		Own: client.ObjectKey{Namespace: opts.Namespace, Name: opts.Pod},
+	}
+	return setupProbe(mgr, probes)
+}
+
+// setupProbe gives the canaries a cache of their own: the one of all namespaces holds other pods, and trims them.
+func setupProbe(mgr ctrl.Manager, r *ProbeReconciler) error {
+	pods, err := cache.New(mgr.GetConfig(), cache.Options{
+		HTTPClient: mgr.GetHTTPClient(), Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper(),
+		DefaultNamespaces: map[string]cache.Config{probe.Namespace: {}}, DefaultTransform: cache.TransformStripManagedFields(),
+	})
+	if err != nil {
+		return err
+	}
+	r.Pods = pods
+	return errors.Join(mgr.Add(pods), r.SetupWithManager(mgr, pods))
 }
 
 // Synced says whether the caches that every plan is made of are in sync. The cache's own answer is yes as long as nobody has

@@ -10,6 +10,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -18,6 +19,7 @@ import (
 	"github.com/pcinetwork/pci-network-baseline/internal/checks"
 	"github.com/pcinetwork/pci-network-baseline/internal/checks/engines"
 	"github.com/pcinetwork/pci-network-baseline/internal/plan"
+	"github.com/pcinetwork/pci-network-baseline/internal/probe"
 	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
 	"github.com/pcinetwork/pci-network-baseline/internal/status"
 )
@@ -99,6 +101,12 @@ func TestTheStatusDoesNotGrow(t *testing.T) {
 					guard := pcinetv1alpha1.Guard{Resource: strings.Repeat("g", 128), State: pcinetv1alpha1.PolicyCollision, Message: status.Clip(strings.Repeat(letter, 2000), maxGuardMessage)}
 					checkSize(t, &baselineScope{
 						baseline: b, cluster: cluster, engine: talkative(letter), backend: backend, guard: guard, tally: tally, now: today,
+						proof: probe.Summary{
+							Status: metav1.ConditionFalse, Reason: strings.Repeat("R", 64), Message: strings.Repeat(letter, 2000),
+							Proven: math.MaxInt32, Disproven: math.MaxInt32, Required: math.MaxInt32, Oldest: today,
+							Window: new(time.Duration(math.MaxInt32) * time.Millisecond), Cut: 1, Kept: 1,
+						},
+						lastRound: today,
 						admission: admissionStatus(plan.BreakGlass{InForce: broken, Until: today, Reason: strings.Repeat(letter, 2000)}, errors.New(strings.Repeat(letter, 2000))),
 					})
 				})

@@ -106,6 +106,11 @@ type PCINetworkBaselineSpec struct {
 	// +kubebuilder:validation:MaxItems=32
 	Exemptions []Exemption `json:"exemptions,omitempty"`
 
+	// verification says how often packets prove that the deny is enforced, and on how many nodes.
+	// +optional
+	// +kubebuilder:default={}
+	Verification Verification `json:"verification,omitzero"` //nolint:kubeapilinter // defaulted, so it is never empty
+
 	// review records the last review of the baseline, which PCI DSS 1.2.7 asks for every six months. Unset makes the
 	// condition ReviewCurrent Unknown; more than 180 days ago makes it False.
 	// +optional
@@ -256,6 +261,34 @@ type Exemption struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=256
 	Ticket string `json:"ticket,omitempty"`
+}
+
+// Verification says how the deny is proven with packets, on at most 4 nodes at a time.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.nodes) || !has(self.intervalSeconds) || !has(self.freshnessSeconds) || (self.nodes + 3) / 4 * self.intervalSeconds <= self.freshnessSeconds",message="4 nodes are tested at a time, so covering nodes takes nodes/4 intervals; that must not be more than freshnessSeconds, or the first proof is stale before the last is made"
+// +kubebuilder:validation:XValidation:rule="!has(self.intervalSeconds) || !has(self.freshnessSeconds) || 2 * self.intervalSeconds <= self.freshnessSeconds",message="freshnessSeconds must be at least twice intervalSeconds, or a proof is stale before the next one is made"
+type Verification struct {
+	// intervalSeconds is how long to wait between two rounds of tests, less up to a tenth at random. A round begins at once when the
+	// baseline, the platform or one of its settings changes, or a node joins.
+	// +optional
+	// +kubebuilder:default=300
+	// +kubebuilder:validation:Minimum=60
+	// +kubebuilder:validation:Maximum=86400
+	IntervalSeconds int32 `json:"intervalSeconds,omitempty"`
+
+	// freshnessSeconds is how old a proof may be to count.
+	// +optional
+	// +kubebuilder:default=14400
+	// +kubebuilder:validation:Minimum=120
+	// +kubebuilder:validation:Maximum=2592000
+	FreshnessSeconds int32 `json:"freshnessSeconds,omitempty"`
+
+	// nodes is how many nodes must have a proof that counts; in a smaller cluster it is all of them. All nodes have their turn.
+	// +optional
+	// +kubebuilder:default=100
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=5000
+	Nodes int32 `json:"nodes,omitempty"`
 }
 
 // Review records a review of the baseline.

@@ -35,7 +35,8 @@ const (
 	// ConditionPolicyEngineSupported (4.1): the cluster's policy engine enforces what the operator writes.
 	ConditionPolicyEngineSupported = "PolicyEngineSupported"
 
-	// ConditionEnforcementProven (4.1): packets have shown that nodes drop denied traffic.
+	// ConditionEnforcementProven (4.1): packets have shown that nodes drop denied traffic, in every direction that is denied and
+	// every IP family. On the NamespaceCoverage of the canaries' namespace: the same.
 	ConditionEnforcementProven = "EnforcementProven"
 
 	// ConditionManagementAccessRestricted (4.2): an allow-list protects the management interfaces.
@@ -110,7 +111,7 @@ const (
 	ReasonReviewOverdue = "ReviewOverdue"
 	// ReasonReviewInFuture: the last review is dated in the future.
 	ReasonReviewInFuture = "ReviewInFuture"
-	// ReasonNotAssessed: the requirement is not assessed, because the spec does not ask for it or this version cannot.
+	// ReasonNotAssessed: the requirement is not assessed, because the spec does not ask for it.
 	ReasonNotAssessed = "NotAssessed"
 	// ReasonRequirementsMet: all requirement conditions are True.
 	ReasonRequirementsMet = "RequirementsMet"
@@ -211,4 +212,31 @@ const (
 	ReasonBackendNotServed = "BackendNotServed"
 	// ReasonBackendNotEnforced: the policy engine in use does not enforce the API of the asked backend.
 	ReasonBackendNotEnforced = "BackendNotEnforced"
+)
+
+// The reasons of EnforcementProven, and of Ready where denied traffic got through. Where the API server does not let canaries be,
+// the reason is Forbidden, QuotaExceeded, AdmissionRefused or WriteFailed.
+const (
+	// ReasonDenialProven: as many nodes as asked for have a fresh proof.
+	ReasonDenialProven = "DenialProven"
+	// ReasonDeniedTrafficPasses: packets that are denied got through on a node.
+	ReasonDeniedTrafficPasses = "DeniedTrafficPasses"
+	// ReasonProofPending: nodes are still to be tested.
+	ReasonProofPending = "ProofPending"
+	// ReasonProofStale: the last proof is older than the freshness limit.
+	ReasonProofStale = "ProofStale"
+	// ReasonControlFailed: what is allowed did not connect either, or a canary did not report all, so that silence proves nothing.
+	ReasonControlFailed = "ControlFailed"
+	// ReasonCanaryNamespaceMissing: the namespace of the canaries does not exist.
+	ReasonCanaryNamespaceMissing = "CanaryNamespaceMissing"
+	// ReasonCanaryNotCovered: the baseline's deny is not in place in the namespace of the canaries.
+	ReasonCanaryNotCovered = "CanaryNotCovered"
+	// ReasonCanaryImageUnknown: the operator does not know its own image.
+	ReasonCanaryImageUnknown = "CanaryImageUnknown"
+	// ReasonCanaryNotStarted: a canary does not start.
+	ReasonCanaryNotStarted = "CanaryNotStarted"
+	// ReasonCanaryLost: a canary was deleted or evicted, or failed.
+	ReasonCanaryLost = "CanaryLost"
+	// ReasonCanaryOpened: an allowance or a policy of somebody else opens the canaries, so that nothing there is denied for certain.
+	ReasonCanaryOpened = "CanaryOpened"
 )

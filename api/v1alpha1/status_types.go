@@ -42,6 +42,10 @@ type PCINetworkBaselineStatus struct {
 	// +optional
 	Platform *PlatformStatus `json:"platform,omitempty"` //nolint:kubeapilinter // with required counters of pointers only nil is unambiguous
 
+	// proof sums up what packets have shown. Empty before any node was tested.
+	// +optional
+	Proof *ProofStatus `json:"proof,omitempty"` //nolint:kubeapilinter // with required counters of pointers only nil is unambiguous
+
 	// namespaces counts the namespaces by state.
 	// +optional
 	Namespaces *NamespaceCounts `json:"namespaces,omitempty"` //nolint:kubeapilinter // with required counters of pointers only nil is unambiguous
@@ -196,6 +200,55 @@ type PlatformStatus struct {
 	// +kubebuilder:validation:items:MaxLength=200
 	Warnings []string `json:"warnings,omitempty"`
 }
+
+// ProofStatus sums up what packets have shown.
+type ProofStatus struct {
+	// proven counts nodes with a proof that counts, in every direction that the baseline denies.
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	Proven *int32 `json:"proven,omitempty"`
+
+	// disproven counts nodes on which denied traffic got through.
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	Disproven *int32 `json:"disproven,omitempty"`
+
+	// required counts the nodes that must be proven.
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	Required *int32 `json:"required,omitempty"`
+
+	// lastRoundAt is when nodes were last tested.
+	// +optional
+	LastRoundAt metav1.Time `json:"lastRoundAt,omitzero"` //nolint:kubeapilinter // a zero time is no time
+
+	// startWindowMilliseconds is how long after its start a canary got denied packets through at most, although the deny was there before
+	// it. Unset before it was measured.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	StartWindowMilliseconds *int32 `json:"startWindowMilliseconds,omitempty"`
+
+	// establishedConnections says what becomes of connections that are older than their deny: Cut, Kept, or Mixed where nodes or
+	// directions differ. Unset before it was measured.
+	// +optional
+	EstablishedConnections EstablishedConnections `json:"establishedConnections,omitempty"`
+
+	// oldestAt is when the oldest proof that is needed was made. Unset unless enough nodes are proven.
+	// +optional
+	OldestAt metav1.Time `json:"oldestAt,omitzero"` //nolint:kubeapilinter // a zero time is no time
+}
+
+// EstablishedConnections says what becomes of connections that are older than their deny.
+//
+// +kubebuilder:validation:Enum=Cut;Kept;Mixed
+type EstablishedConnections string
+
+// The values of EstablishedConnections.
+const (
+	EstablishedCut   EstablishedConnections = "Cut"
+	EstablishedKept  EstablishedConnections = "Kept"
+	EstablishedMixed EstablishedConnections = "Mixed"
+)
 
 // PlatformNodes counts nodes.
 type PlatformNodes struct {

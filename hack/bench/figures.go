@@ -154,8 +154,10 @@ func (r *results) admission(rounds [][]asked) {
 		name  string
 		limit float64
 	}{
-		{"same without admission, p99 ms", noTarget}, {"gate_p99_added_ms", admissionTarget},
-		{"guard_p99_added_ms", admissionTarget}, {"guard, all of it, p99 added ms", admissionTarget},
+		{"same without admission, p99 ms", noTarget},
+		{"gate_p99_added_ms", admissionTarget},
+		{"guard_p99_added_ms", admissionTarget},
+		{"guard, all of it, p99 added ms", admissionTarget},
 	} {
 		added := func(percent int) func(*[]asked) float64 {
 			return func(a *[]asked) float64 { return (*a)[i].added(percent) }

@@ -59,6 +59,7 @@ func (s *site) startOperator(ctx context.Context) error {
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), s.opts.operator, //nolint:gosec // G204: starting the given operator is the purpose
 		"--kubeconfig="+kubeconfig,
 		"--namespace="+operatorNamespace,
+		"--probe-image=none", // there is no node that could run it
 		"--metrics-bind-address="+o.metrics, "--metrics-secure=false",
 		"--health-probe-bind-address="+o.health)
 	cmd.Stdout, cmd.Stderr = log, log

@@ -87,12 +87,13 @@ func (s *site) install(ctx context.Context) error {
 	if s.client, err = client.NewWithWatch(s.cluster.Config(), client.Options{Scheme: scheme}); err != nil {
 		return err
 	}
-	s.out.line("  installing config/crd, config/rbac and the operator's namespace")
+	s.out.line("  installing config/crd, config/rbac, config/probe and the operator's namespace")
 	for _, args := range [][]string{
 		{"apply", "--server-side", "-k", "config/crd"},
 		{"wait", "--for=condition=Established", "--timeout=30s", "crd/pcinetworkbaselines.pcinetwork.dev", "crd/namespacecoverages.pcinetwork.dev"},
 		{"apply", "--server-side", "-f", "config/manager/namespace.yaml"},
 		{"apply", "--server-side", "-k", "config/rbac"},
+		{"apply", "--server-side", "-k", "config/probe"},
 		{"apply", "--server-side", "-f", "hack/demo/manifests/dns.yaml"},
 	} {
 		if _, err := s.kubectl.run(ctx, args...); err != nil {

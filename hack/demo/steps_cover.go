@@ -50,7 +50,7 @@ func (s *site) showRights(ctx context.Context) error {
 			return fmt.Errorf("no clear answer whether the operator may %s: %s", right, answer)
 		}
 	}
-	s.out.fact("it may write policies, and not read Secrets, start pods or reach through nodes")
+	s.out.fact("it may write policies, and not read Secrets, start pods of teams or reach through nodes")
 	return nil
 }
 
@@ -142,8 +142,8 @@ func (s *site) showCoverage(ctx context.Context) error {
 		return err
 	}
 	b := theBaseline()
-	if err := become(ctx, s, b, "compliance is Unknown, because no packet has been sent", func(b *pcinetv1alpha1.PCINetworkBaseline) bool {
-		return has(b, pcinetv1alpha1.ConditionEnforcementProven, metav1.ConditionUnknown, pcinetv1alpha1.ReasonNotAssessed) &&
+	if err := become(ctx, s, b, "compliance is Unknown, because there is no node to send packets", func(b *pcinetv1alpha1.PCINetworkBaseline) bool {
+		return has(b, pcinetv1alpha1.ConditionEnforcementProven, metav1.ConditionUnknown, pcinetv1alpha1.ReasonNoNodes) &&
 			has(b, pcinetv1alpha1.ConditionCompliant, metav1.ConditionUnknown, pcinetv1alpha1.ReasonRequirementsUnknown)
 	}); err != nil {
 		return err

@@ -36,7 +36,8 @@ func (s *site) steps() []step {
 		},
 		{
 			"the operator is no administrator",
-			"It runs with the ServiceAccount and the roles of config/rbac. It writes policies; it reads no Secrets and starts no pods.",
+			"It runs with the ServiceAccount and the roles of config/rbac and config/probe. It writes policies; it reads no Secrets, " +
+				"and starts no pods but those that test the deny, in their own namespace.",
 			s.showRights,
 		},
 		{

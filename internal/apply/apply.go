@@ -10,6 +10,7 @@ import (
 	"maps"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -84,6 +85,30 @@ func (a *Applier) Delete(ctx context.Context, live client.Object) error {
 	a.Observe(live, Deleted, err)
 	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("deleting %s: %w", describe(live), err)
+	}
+	return nil
+}
+
+// End deletes an object whatever has become of it meanwhile, provided that it still is the same one. grace is in seconds; nil
+// leaves it to the object. Zero does not wait for anybody: it is for what runs where nobody answers any more.
+func (a *Applier) End(ctx context.Context, live client.Object, grace *int64) error {
+	uid := live.GetUID()
+	err := a.Client.Delete(ctx, live, &client.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}, GracePeriodSeconds: grace})
+	a.Observe(live, Deleted, err)
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("deleting %s: %w", describe(live), err)
+	}
+	return nil
+}
+
+// Annotate sets one annotation of an object, whatever else has changed.
+func (a *Applier) Annotate(ctx context.Context, live client.Object, key, value string) error {
+	obj := clone(live)
+	obj.SetAnnotations(merged(live.GetAnnotations(), map[string]string{key: value}))
+	err := a.Client.Patch(ctx, obj, client.MergeFrom(live), client.FieldOwner(FieldOwner))
+	a.Observe(obj, Patched, err)
+	if err != nil {
+		return fmt.Errorf("annotating %s: %w", describe(live), err)
 	}
 	return nil
 }

@@ -95,6 +95,18 @@ func (p *PlatformSources) Observe(wanted func(*snapshot.Evidence) []snapshot.Sou
 	return e
 }
 
+// Nodes returns the nodes, sorted by name, and whether they are known. Cost: their number; no request.
+func (p *PlatformSources) Nodes() (nodes []snapshot.Node, known bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	source := p.running[snapshot.Source{Kind: snapshot.KindNode}]
+	if source == nil {
+		return nil, false
+	}
+	r := source.reading()
+	return valuesOf[snapshot.Node](source.store.List()), !r.Pending && r.Problem == ""
+}
+
 // read returns what is known of a source, and starts to read it if its kind is defined. A definition is not served at once, nor
 // right after a start of the API server; until then nothing is known, and the source is asked for again in steps of about a
 // second.

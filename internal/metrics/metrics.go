@@ -39,6 +39,14 @@ type Metrics struct {
 	Findings *prometheus.GaugeVec
 	// Interfaces counts management interfaces by role and what they answer with.
 	Interfaces *prometheus.GaugeVec
+	// ProofNodes counts nodes by baseline and by what packets have shown.
+	ProofNodes *prometheus.GaugeVec
+	// ProofCells counts the cells of the last round by verdict.
+	ProofCells *prometheus.GaugeVec
+	// ProofRounds counts rounds by whether they gave a verdict.
+	ProofRounds *prometheus.CounterVec
+	// ProofWindow measures how long after their start canaries got denied packets through, in seconds.
+	ProofWindow prometheus.Histogram
 	// Writes counts write requests by kind, operation and outcome.
 	Writes *prometheus.CounterVec
 }
@@ -79,6 +87,23 @@ func New(reg prometheus.Registerer) *Metrics {
 			Name: "pcinb_management_interfaces",
 			Help: "Management interfaces that were found, by role and what they answered with.",
 		}, []string{"role", "speech"}),
+		ProofNodes: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "pcinb_proof_nodes",
+			Help: "Nodes by baseline and by what packets have shown there: proven, disproven, or required (how many must be proven).",
+		}, []string{"baseline", "state"}),
+		ProofWindow: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "pcinb_proof_start_window_seconds",
+			Help:    "How long after its start a canary got denied packets through, in seconds; once for each direction of a proven node.",
+			Buckets: []float64{0, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5},
+		}),
+		ProofCells: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "pcinb_proof_cells",
+			Help: "Cells of the last round by direction, family, protocol, path and verdict (proven, disproven or none).",
+		}, []string{"direction", "family", "protocol", "path", "verdict"}),
+		ProofRounds: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "pcinb_proof_rounds_total",
+			Help: "Rounds of tests by outcome: judged, void (something changed meanwhile) or failed (canaries did not run).",
+		}, []string{"outcome"}),
 		Writes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "pcinb_writes_total",
 			Help: "Write requests to the API server by kind, operation and outcome (success, stale, refused or error).",
@@ -87,7 +112,7 @@ func New(reg prometheus.Registerer) *Metrics {
 	for _, cause := range []string{CauseDeleted, CauseEdited, CauseReplaced} {
 		m.Repairs.WithLabelValues(cause)
 	}
-	reg.MustRegister(m.Namespaces, m.Condition, m.BreakGlass, m.Repairs, m.Fights, m.Protection, m.Findings, m.Interfaces, m.Writes)
+	reg.MustRegister(m.Namespaces, m.Condition, m.BreakGlass, m.Repairs, m.Fights, m.Protection, m.ProofNodes, m.ProofCells, m.ProofRounds, m.ProofWindow, m.Findings, m.Interfaces, m.Writes)
 	return m
 }
 
@@ -102,6 +127,11 @@ func (m *Metrics) Observe(baseline string, s pcinetv1alpha1.PCINetworkBaselineSt
 			pcinetv1alpha1.CoverageExempt:    n.Exempt,
 		} {
 			m.Namespaces.WithLabelValues(baseline, string(state)).Set(float64(*count))
+		}
+	}
+	if p := s.Proof; p != nil {
+		for state, count := range map[string]*int32{"proven": p.Proven, "disproven": p.Disproven, "required": p.Required} {
+			m.ProofNodes.WithLabelValues(baseline, state).Set(float64(*count))
 		}
 	}
 	m.BreakGlass.DeleteLabelValues(baseline)
@@ -127,6 +157,7 @@ func (m *Metrics) Observe(baseline string, s pcinetv1alpha1.PCINetworkBaselineSt
 // Forget drops the series of a baseline that is gone.
 func (m *Metrics) Forget(baseline string) {
 	m.Namespaces.DeletePartialMatch(prometheus.Labels{"baseline": baseline})
+	m.ProofNodes.DeletePartialMatch(prometheus.Labels{"baseline": baseline})
 	m.Condition.DeletePartialMatch(prometheus.Labels{"baseline": baseline})
 	m.BreakGlass.DeletePartialMatch(prometheus.Labels{"baseline": baseline})
 	m.Findings.DeletePartialMatch(prometheus.Labels{"baseline": baseline})

@@ -82,13 +82,16 @@ func TestMetricsFollowTheNamingRules(t *testing.T) {
 	m.Observe("pci", observed("Ready=True"))
 	m.Writes.WithLabelValues("NetworkPolicy", "create", "success").Inc()
 	m.Protection.Observe(0.1)
+	m.ProofNodes.WithLabelValues("pci", "proven").Set(1)
+	m.ProofCells.WithLabelValues("Ingress", "IPv4", "TCP", "same-node", "proven").Set(1)
+	m.ProofRounds.WithLabelValues("judged").Inc()
 	m.BreakGlass.WithLabelValues("pci").Set(1)
 	families, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(families) != 7 {
-		t.Errorf("%d metrics are linted, want all 7: give the new one a value here", len(families))
+	if len(families) != 11 {
+		t.Errorf("%d metrics are linted, want all 11: give the new one a value here", len(families))
 	}
 	problems, err := promlint.NewWithMetricFamilies(families).Lint()
 	if err != nil || len(problems) > 0 {

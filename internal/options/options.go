@@ -21,6 +21,10 @@ type Options struct {
 	Kubeconfig string
 	// Namespace is the operator's own: its lease is there, and it is never denied.
 	Namespace string
+	// ProbeImage is what canaries run; empty for the image of the operator's own pod.
+	ProbeImage string
+	// Pod is the name of the operator's own pod; empty outside of a cluster.
+	Pod string
 	// LeaderElect lets several replicas agree on one that aggregates and removes.
 	LeaderElect bool
 	// Workers is how many namespaces are worked on at a time.
@@ -41,6 +45,7 @@ type Options struct {
 func (o *Options) BindFlags(fs *flag.FlagSet) {
 	fs.StringVar(&o.Kubeconfig, "kubeconfig", "", "`path` of a kubeconfig; unset uses the pod's ServiceAccount")
 	fs.StringVar(&o.Namespace, "namespace", o.Namespace, "the operator's own `namespace`, which holds its lease and is never denied")
+	fs.StringVar(&o.ProbeImage, "probe-image", "", "`image` of the canaries that prove enforcement; unset uses that of the operator's own pod, named in POD_NAME")
 	fs.BoolVar(&o.LeaderElect, "leader-elect", true, "let several replicas agree on one that aggregates and removes; every replica denies")
 	fs.IntVar(&o.Workers, "workers", 32, "how many namespaces are worked on at a time")
 	fs.StringVar(&o.MetricsAddress, "metrics-bind-address", ":8443", "`address` that serves /metrics; 0 turns it off")

@@ -27,6 +27,7 @@ import (
 
 	"github.com/pcinetwork/pci-network-baseline/internal/apply"
 	"github.com/pcinetwork/pci-network-baseline/internal/policy"
+	"github.com/pcinetwork/pci-network-baseline/internal/probe"
 	"github.com/pcinetwork/pci-network-baseline/internal/render"
 	"github.com/pcinetwork/pci-network-baseline/internal/render/admission"
 	"github.com/pcinetwork/pci-network-baseline/internal/render/calico"
@@ -51,6 +52,7 @@ var asOperator = sync.OnceValues(func() (client.Client, error) {
 		{"apply", "--server-side", "-f", filepath.Join(repoRoot, "config/manager/namespace.yaml")},
 		{"apply", "--server-side", "-k", filepath.Join(repoRoot, "config/rbac")},
 		{"apply", "--server-side", "-k", filepath.Join(repoRoot, "config/crd")},
+		{"apply", "--server-side", "-k", filepath.Join(repoRoot, "config/probe")},
 	} {
 		args = append([]string{"--kubeconfig", env.cluster.Kubeconfig()}, args...)
 		if out, err := exec.CommandContext(ctx, env.cluster.Kubectl(), args...).CombinedOutput(); err != nil {
@@ -58,7 +60,10 @@ var asOperator = sync.OnceValues(func() (client.Client, error) {
 		}
 	}
 	objects := []client.Object{admission.Limits()}
-	for _, p := range admission.Policies(admission.Config{Operator: operatorUser, Tracking: apply.TrackingPrefixes()}) {
+	for _, p := range admission.Policies(admission.Config{
+		Operator: operatorUser, Tracking: apply.TrackingPrefixes(),
+		Canaries: admission.Canaries{Namespace: probe.Namespace, Policies: probe.PolicyNames()},
+	}) {
 		objects = append(objects, p)
 	}
 	for _, b := range admission.Bindings(admission.Baseline{Name: guarded, Tamper: admission.Deny}) {

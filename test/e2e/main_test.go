@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -41,6 +42,7 @@ var env struct {
 	kubeconfig string
 	enforces   bool   // the network heeds policies
 	next       string // the image to upgrade the operator to
+	installed  time.Time
 }
 
 func TestMain(m *testing.M) {
@@ -81,6 +83,7 @@ func setUp() error {
 		return err
 	}
 	ctx := context.Background()
+	env.installed = time.Now()
 	if _, err := kubectl(ctx, "apply", "--server-side", "-k", "config/default"); err != nil {
 		return err
 	}

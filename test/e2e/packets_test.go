@@ -113,6 +113,8 @@ type tally struct {
 	tries, through int
 	last           string
 	log            string
+	// stopped is when tries ceased to get through, in milliseconds since the stream's first instruction.
+	stopped int
 }
 
 func tallyOf(t *testing.T, namespace, pod string) tally {
@@ -120,10 +122,19 @@ func tallyOf(t *testing.T, namespace, pod string) tally {
 	var out tally
 	eventually(t, "stream "+pod+" tells", func() error {
 		out = tally{log: run(t, "-n", namespace, "logs", pod)}
-		lines := strings.Split(strings.TrimSpace(out.log), "\n")
-		var ms int
-		_, err := fmt.Sscan(lines[len(lines)-1], &ms, &out.tries, &out.through, &out.last)
-		return err
+		for line := range strings.Lines(out.log) {
+			ms, before := 0, out.last
+			if _, err := fmt.Sscan(line, &ms, &out.tries, &out.through, &out.last); err != nil {
+				return err
+			}
+			if out.last == blocked && before != "" && before != blocked {
+				out.stopped = ms
+			}
+		}
+		if out.tries == 0 {
+			return errors.New("nothing yet")
+		}
+		return nil
 	})
 	return out
 }

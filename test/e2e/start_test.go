@@ -44,7 +44,7 @@ func TestNamespaceBornWithDeployment(t *testing.T) {
 			t.Skip("no policy ends the window here")
 		}
 		end := awaitLast(t, podOf(t, early), false)
-		t.Logf("%d tries got through before the operator came, %d in all", window.through, end.through)
+		t.Logf("%d tries got through before the operator came, %d in all, in the first %d ms", window.through, end.through, end.stopped)
 		mustHaveBeenDenied(t, end, awaitTries(t, podOf(t, early), end, 20))
 	})
 }

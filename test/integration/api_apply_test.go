@@ -27,6 +27,7 @@ backend: Auto
 guardLayer: None
 admission: {podGate: Enforce, tamperGuard: Enforce}
 allow: {dns: ClusterDNS}
+verification: {intervalSeconds: 300, freshnessSeconds: 14400, nodes: 100}
 deletionPolicy: Retain
 `
 
@@ -42,8 +43,8 @@ func TestDefaults(t *testing.T) {
 		"no spec":            ``,
 		"an empty spec":      `spec: {}`,
 		"a null spec":        `spec: null`,
-		"empty parts":        `spec: {namespaces: {}, allow: {}}`,
-		"null parts":         `spec: {namespaces: null, allow: null, enforcement: null, directions: null, backend: null, guardLayer: null}`,
+		"empty parts":        `spec: {namespaces: {}, allow: {}, verification: {}}`,
+		"null parts":         `spec: {namespaces: null, allow: null, enforcement: null, directions: null, backend: null, guardLayer: null, verification: null}`,
 		"null fields":        `spec: {namespaces: {system: null, exclude: null}, allow: {dns: null, rules: null}}`,
 		"everything spelled": `spec: {` + strings.ReplaceAll(strings.TrimSpace(defaultSpec), "\n", ", ") + `}`,
 	}
@@ -78,6 +79,7 @@ func TestDefaults(t *testing.T) {
 			GuardLayer:     pcinetv1alpha1.GuardLayerNone,
 			Allow:          pcinetv1alpha1.Allow{DNS: pcinetv1alpha1.DNSAllowanceClusterDNS},
 			Admission:      pcinetv1alpha1.Admission{PodGate: pcinetv1alpha1.AdmissionEnforce, TamperGuard: pcinetv1alpha1.AdmissionEnforce},
+			Verification:   pcinetv1alpha1.Verification{IntervalSeconds: 300, FreshnessSeconds: 14400, Nodes: 100},
 			DeletionPolicy: pcinetv1alpha1.DeletionPolicyRetain,
 		}
 		if diff := cmp.Diff(wantTyped, typed.Spec); diff != "" {

@@ -56,6 +56,7 @@ spec:
       approvedBy: ciso@example.com
       expiresAt: "2030-06-30T22:00:00Z"
       ticket: SEC-1234
+  verification: {intervalSeconds: 60, freshnessSeconds: 2592000, nodes: 4}
   review: {reviewedAt: "2026-07-01T09:00:00+02:00", reviewedBy: network-team}
   managementAccess:
     allowedCIDRs:
@@ -80,6 +81,14 @@ status:
   backend: NetworkPolicy
   namespaces: {selected: 20, protected: 18, pending: 1, exempt: 2, contested: 0, failing: 1}
   systemNamespaces: [kube-system, kube-public]
+  proof:
+    proven: 2
+    disproven: 1
+    required: 3
+    lastRoundAt: "2026-11-25T10:00:00Z"
+    oldestAt: "2026-11-25T09:00:00Z"
+    startWindowMilliseconds: 120
+    establishedConnections: Kept
   platform:
     engine: Calico
     version: v3.31.0
@@ -302,6 +311,12 @@ var celExamples = map[string]examples{
 			`{reason: X}`, `{namespace: shop, reason: X}`, `{state: Failing, reason: X}`, `{subject: a, state: Failing, reason: X}`,
 			`{subject: a, namespace: shop, state: Failing, reason: X}`,
 		},
+	},
+	"4 nodes are tested at a time, so covering nodes takes nodes/4 intervals; that must not be more than freshnessSeconds, or the first proof is stale before the last is made": {
+		good: []string{`{intervalSeconds: 120, freshnessSeconds: 240, nodes: 8}`}, bad: []string{`{intervalSeconds: 120, freshnessSeconds: 240, nodes: 9}`},
+	},
+	"freshnessSeconds must be at least twice intervalSeconds, or a proof is stale before the next one is made": {
+		good: []string{`{intervalSeconds: 120, freshnessSeconds: 240, nodes: 4}`}, bad: []string{`{intervalSeconds: 121, freshnessSeconds: 241, nodes: 4}`},
 	},
 	"a peer is either a cidr, or namespaceSelector and/or podSelector: give exactly one of the two forms": {
 		good: []string{`{cidr: 0.0.0.0/0}`, `{podSelector: {}}`, `{namespaceSelector: {}}`, `{namespaceSelector: {}, podSelector: {}}`},

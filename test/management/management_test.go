@@ -45,8 +45,8 @@ func (s *site) service(t *testing.T, key string, kind corev1.ServiceType, endpoi
 	service := &corev1.Service{ObjectMeta: meta, Spec: corev1.ServiceSpec{Type: kind, Ports: []corev1.ServicePort{{Name: "web", Port: 443}}}}
 	slice := &discoveryv1.EndpointSlice{
 		ObjectMeta: *meta.DeepCopy(), AddressType: discoveryv1.AddressTypeIPv4,
-		Ports:      []discoveryv1.EndpointPort{{Name: new("web"), Port: new(int32(at.Port())), Protocol: new(corev1.ProtocolTCP)}},
-		Endpoints:  []discoveryv1.Endpoint{{Addresses: []string{at.Addr().String()}}},
+		Ports:     []discoveryv1.EndpointPort{{Name: new("web"), Port: new(int32(at.Port())), Protocol: new(corev1.ProtocolTCP)}},
+		Endpoints: []discoveryv1.Endpoint{{Addresses: []string{at.Addr().String()}}},
 	}
 	slice.Labels = map[string]string{discoveryv1.LabelServiceName: meta.Name}
 	for _, o := range []client.Object{service, slice} {

@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/internal/probe"
 )
 
 // byTest is the user agent of requests in the operator's name that a test makes. They are none of the operator's.
@@ -135,8 +136,11 @@ func lacks(r right) string {
 
 // ruleOf names the place of the rule for a right.
 func ruleOf(r right) string {
-	if r.namespace == namespace {
+	switch r.namespace {
+	case namespace:
 		return fmt.Sprintf("resources: [%s] in config/rbac/leader_election_role.yaml", r.resource)
+	case probe.Namespace:
+		return fmt.Sprintf("resources: [%s] in config/probe/role.yaml", r.resource)
 	}
 	files, _ := filepath.Glob(filepath.Join(repoRoot, "controllers", "*.go"))
 	var found []string

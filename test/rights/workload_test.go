@@ -16,7 +16,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/internal/probe"
 )
+
+// groupLabel is what baselines select by.
+const groupLabel = "example.com/group"
 
 // platforms are fixtures, and what each makes the operator read that none before it did.
 var platforms = []struct {
@@ -107,7 +111,8 @@ func (s *site) work(t *testing.T) {
 	for _, p := range platforms {
 		remove := s.place(t, fixture(t, p.name))
 		for _, r := range p.reads {
-			s.awaitUse(t, p.name, r)
+			r.verb = "watch"
+			eventually(t, "it does "+r.String()+" on "+p.name, func() error { return s.uses(t, r) })
 		}
 		remove()
 	}
@@ -141,6 +146,52 @@ func (s *site) work(t *testing.T) {
 		}
 		remove()
 	}
+	s.prove(t)
+}
+
+// prove has canaries made, asked and ended. The kubelet of their node is played.
+func (s *site) prove(t *testing.T) {
+	t.Helper()
+	baseline := s.protect(t, "rights-canaries", pcinetv1alpha1.BackendNetworkPolicy)
+	node := object(corev1.SchemeGroupVersion.WithKind("Node"), "", baseline.Name)
+	node.Object["status"] = map[string]any{"conditions": []any{map[string]any{"type": "Ready", "status": "True"}}}
+	account := object(corev1.SchemeGroupVersion.WithKind("ServiceAccount"), probe.Namespace, "default") // no pod without
+	remove := s.place(t, []*unstructured.Unstructured{node, account})
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: probe.Namespace}}
+	before := ns.DeepCopy()
+	ns.Labels = map[string]string{groupLabel: baseline.Name}
+	if err := s.Patch(t.Context(), ns, client.MergeFrom(before)); err != nil {
+		t.Fatal(err)
+	}
+	use := func(verb string) error {
+		return s.uses(t, right{probe.Namespace, "", "pods", verb, ""})
+	}
+	eventually(t, "canaries are asked", func() error { return errors.Join(s.startPods(t, probe.Namespace), use("patch")) })
+	if err := s.Delete(t.Context(), baseline); err != nil {
+		t.Fatal(err)
+	}
+	s.gone(t, baseline)
+	eventually(t, "canaries are ended", func() error { return use("delete") })
+	remove()
+}
+
+// startPods says of the pods of a namespace that they run.
+func (s *site) startPods(t *testing.T, namespace string) error {
+	t.Helper()
+	var pods corev1.PodList
+	if err := s.List(t.Context(), &pods, client.InNamespace(namespace)); err != nil {
+		return err
+	}
+	for i := range pods.Items {
+		status := &pods.Items[i].Status
+		status.Phase, status.PodIP = corev1.PodRunning, "192.0.2.1"
+		status.PodIPs = []corev1.PodIP{{IP: status.PodIP}}
+		status.ContainerStatuses = []corev1.ContainerStatus{{Name: pods.Items[i].Spec.Containers[0].Name, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}
+		if err := s.Status().Update(t.Context(), &pods.Items[i]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // manage has the operator take an inventory of management. It asks for no more: there is nothing here to connect to.
@@ -188,12 +239,12 @@ func (s *site) repairAdmission(t *testing.T) {
 // about repair.
 func (s *site) protect(t *testing.T, name string, backend pcinetv1alpha1.Backend) *pcinetv1alpha1.PCINetworkBaseline {
 	t.Helper()
-	labels := map[string]string{"example.com/group": name}
+	labels := map[string]string{groupLabel: name}
 	if err := s.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}); err != nil {
 		t.Fatal(err)
 	}
 	b := &pcinetv1alpha1.PCINetworkBaseline{ObjectMeta: metav1.ObjectMeta{Name: name}}
-	b.Spec.Namespaces.Selector = &pcinetv1alpha1.LabelSelector{MatchLabels: map[string]pcinetv1alpha1.LabelValue{"example.com/group": pcinetv1alpha1.LabelValue(name)}}
+	b.Spec.Namespaces.Selector = &pcinetv1alpha1.LabelSelector{MatchLabels: map[string]pcinetv1alpha1.LabelValue{groupLabel: pcinetv1alpha1.LabelValue(name)}}
 	b.Spec.Allow.DNS = pcinetv1alpha1.DNSAllowanceNone // there is none
 	b.Spec.Allow.Rules = []pcinetv1alpha1.AllowRule{{
 		Name: "web", Justification: "a second policy", Direction: pcinetv1alpha1.DirectionIngress,
@@ -265,14 +316,11 @@ func (s *site) gone(t *testing.T, o client.Object) {
 	})
 }
 
-// awaitUse waits until the operator watches what a platform makes it read.
-func (s *site) awaitUse(t *testing.T, platform string, r right) {
+// uses returns an error unless the operator has used a right.
+func (s *site) uses(t *testing.T, r right) error {
 	t.Helper()
-	r.verb = "watch"
-	eventually(t, "it does "+r.String()+" on "+platform, func() error {
-		if used, _ := s.used(t); !slices.ContainsFunc(used, r.covers) {
-			return errors.New("it does not")
-		}
-		return nil
-	})
+	if used, _ := s.used(t); !slices.ContainsFunc(used, r.covers) {
+		return errors.New("it does not " + r.String())
+	}
+	return nil
 }

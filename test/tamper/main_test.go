@@ -85,7 +85,9 @@ func (s *site) install(t *testing.T) {
 	t.Helper()
 	s.installCRDs(t)
 	s.kubectl(t, "apply", "--server-side", "-f", filepath.Join(repoRoot, "config", "manager", "namespace.yaml"))
-	s.kubectl(t, "apply", "--server-side", "-k", filepath.Join(repoRoot, "config", "rbac"))
+	for _, dir := range []string{"rbac", "probe"} {
+		s.kubectl(t, "apply", "--server-side", "-k", filepath.Join(repoRoot, "config", dir))
+	}
 	s.operator = &operator{config: s.cluster.Config()}
 	s.operator.start(t)
 	t.Cleanup(func() { s.operator.stop(t) })

@@ -124,7 +124,7 @@ func TestAttacks(t *testing.T) { //nolint:tparallel // what all namespaces share
 	s.create(t, shared)
 	s.awaitAdmission(t, shared)
 	attacks := slices.Concat(
-		onPolicies(), onOwners(), onCoverages(), onNamespaces(), onSpecs(), onBaselines(), onPods(), onAdmission(), onTheAccount(), onTheOperator())
+		onPolicies(), onOwners(), onCoverages(), onNamespaces(), onSpecs(), onBaselines(), onPods(), onAdmission(), onTheAccount(), onCanaries(), onTheOperator())
 	t.Run("each", func(t *testing.T) {
 		for i, a := range attacks {
 			for _, r := range roles {

@@ -123,7 +123,7 @@ func (f *Found) ciliumBuildAll() ([]ciliumLayer, error) {
 	for i := range f.Nodes {
 		n := &f.Nodes[i]
 		signature := overrides.signature(n)
-		if signature == "" || excluded(n) != "" {
+		if signature == "" || Excluded(n) != "" {
 			continue
 		}
 		at, seen := index[signature]

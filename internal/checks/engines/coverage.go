@@ -9,8 +9,8 @@ import (
 	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
 )
 
-// excluded says why no agent can run on a node; "" when one can.
-func excluded(n *snapshot.Node) string {
+// Excluded says why no agent can run on a node; "" when one can.
+func Excluded(n *snapshot.Node) string {
 	switch {
 	case n.Labels[osLabel] == windows:
 		return "Windows"
@@ -30,7 +30,7 @@ func excluded(n *snapshot.Node) string {
 func (v *view) covered() (nodes []*snapshot.Node, c snapshot.Coverage) {
 	for i := range v.Nodes {
 		n := &v.Nodes[i]
-		switch why := excluded(n); {
+		switch why := Excluded(n); {
 		case why != "":
 			if c.Excluded == nil {
 				c.Excluded = map[string]int{}

@@ -42,6 +42,14 @@ type Config struct {
 	Never []string
 	// Tracking lists the prefixes of labels and annotations by which other tools claim an object.
 	Tracking []string
+	Canaries Canaries
+}
+
+// Canaries are the pods that the operator makes to prove enforcement.
+type Canaries struct {
+	Namespace string
+	// Policies lists the names of those between canaries.
+	Policies []string
 }
 
 // Baseline is what one baseline asks for.

@@ -28,6 +28,7 @@ func TestGolden(t *testing.T) {
 		Operator: "system:serviceaccount:pci-network-baseline-system:pci-network-baseline",
 		Never:    []string{"kube-system", "pci-network-baseline-system"},
 		Tracking: []string{"app.kubernetes.io/instance", "argocd.argoproj.io/"},
+		Canaries: admission.Canaries{Namespace: "pci-network-baseline-probe", Policies: []string{"pcinb-probe-target", "pcinb-probe-source"}},
 	}
 	selector := metav1.LabelSelector{MatchLabels: map[string]string{"pci": "in-scope"}}
 	files := map[string][]render.Object{"own-limits-binding": {admission.Limits()}}

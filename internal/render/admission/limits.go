@@ -13,7 +13,7 @@ import (
 // ownLimits refuses the operator's own account what no plan ever asks for, so that whoever steals its token cannot write a policy
 // that opens everything. It cannot guard admission policies themselves, which no ValidatingAdmissionPolicy can match.
 func ownLimits(c Config) *admissionregistrationv1.ValidatingAdmissionPolicy {
-	rules := append(written(), rule("pcinetwork.dev", changes(), "pcinetworkbaselines"))
+	rules := append(written(), rule("pcinetwork.dev", changes(), "pcinetworkbaselines"), rule("", changes()[:1], "pods"))
 	return policy(OwnLimits, admissionregistrationv1.ValidatingAdmissionPolicySpec{
 		MatchConstraints: matching(metav1.LabelSelector{}, rules...),
 		MatchConditions: []admissionregistrationv1.MatchCondition{{
@@ -23,12 +23,14 @@ func ownLimits(c Config) *admissionregistrationv1.ValidatingAdmissionPolicy {
 			{Name: "it", Expression: `request.operation == "DELETE" ? oldObject : object`},
 			{Name: "name", Expression: `variables.it.metadata.?name.orValue("")`},
 			{Name: "labels", Expression: `variables.it.metadata.?labels.orValue({})`},
-			{Name: "ours", Expression: `variables.labels[?` + quote(render.LabelManagedBy) + `].orValue("") == ` + quote(render.ManagedBy) +
-				` && variables.labels[?` + quote(render.LabelBaseline) + `].orValue("") != ""`},
-			{Name: "names", Expression: `["pcinb-", "pcinb2-"].map(p, p + variables.labels[?` + quote(render.LabelBaseline) + `].orValue(""))`},
 			{Name: "kind", Expression: `request.resource.group + "/" + request.resource.resource`},
+			{Name: "canaries", Expression: `request.?namespace.orValue("") == ` + quote(c.Canaries.Namespace) +
+				` && (variables.kind == ` + pods + ` || variables.name in ` + list(c.Canaries.Policies) + `)`},
+			{Name: "ours", Expression: `variables.labels[?` + quote(render.LabelManagedBy) + `].orValue("") == ` + quote(render.ManagedBy) +
+				` && (variables.canaries || variables.labels[?` + quote(render.LabelBaseline) + `].orValue("") != "")`},
+			{Name: "names", Expression: `["pcinb-", "pcinb2-"].map(p, p + variables.labels[?` + quote(render.LabelBaseline) + `].orValue(""))`},
 			{Name: "denies", Expression: `variables.names.exists(n, variables.name == n + "-default-deny")`},
-			{Name: "allows", Expression: `variables.names.exists(n, variables.name.startsWith(n + "-allow-"))`},
+			{Name: "allows", Expression: `variables.canaries || variables.names.exists(n, variables.name.startsWith(n + "-allow-"))`},
 			{Name: "guards", Expression: `variables.name == variables.names[0] + "-guard"`},
 		},
 		Validations: limits(),
@@ -53,6 +55,11 @@ func limits() []admissionregistrationv1.Validation {
 		), "The operator may change nothing of a PCINetworkBaseline but its finalizers and status."),
 		limit(baselines+` || variables.ours || request.operation == "DELETE" && (`+coverages+` || variables.name.startsWith("pcinb-") || variables.name.startsWith("pcinb2-"))`,
 			"The operator may write and delete only what it has marked as its own."),
+		limit("variables.kind != "+pods+" || variables.canaries &&\n"+all(
+			`!object.spec.?automountServiceAccountToken.orValue(true)`,
+			`object.spec.?volumes.orValue([]).all(v, has(v.downwardAPI))`,
+			`(object.spec.containers + object.spec.?initContainers.orValue([])).all(c, !has(c.env) && !has(c.envFrom))`,
+		), "The operator's pods are canaries, which hold no token and read nothing."),
 		written(namespacedKinds, "variables.denies || variables.allows", "The operator's policies have the names of a deny or an allowance of the baseline that they are labelled with."),
 		written(clusterKinds, "variables.guards", "The operator's cluster-wide policies have the name of the guard of the baseline that they are labelled with."),
 		written(plainKinds, "variables.allows || "+all(`object.spec.?ingress.orValue([]).size() == 0`, `object.spec.?egress.orValue([]).size() == 0`),
@@ -86,6 +93,7 @@ object.spec.?endpointSelector.orValue({}).size() == 0`,
 // Kinds that share a limit. In those of plainKinds a deny has no rule; in Cilium's it has an empty one, and the cluster-wide
 // one of policy.networking.k8s.io has rules that deny.
 const (
+	pods            = `"/pods"`
 	namespacedKinds = `["networking.k8s.io/networkpolicies", "projectcalico.org/networkpolicies", "projectcalico.org/stagednetworkpolicies", "cilium.io/ciliumnetworkpolicies"]`
 	clusterKinds    = `["projectcalico.org/globalnetworkpolicies", "cilium.io/ciliumclusterwidenetworkpolicies", "policy.networking.k8s.io/clusternetworkpolicies"]`
 	plainKinds      = `["networking.k8s.io/networkpolicies", "projectcalico.org/networkpolicies", "projectcalico.org/stagednetworkpolicies", "projectcalico.org/globalnetworkpolicies"]`
