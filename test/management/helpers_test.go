@@ -12,6 +12,7 @@ import (
 	"time"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
+	eventsv1 "k8s.io/api/events/v1"
 	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
 )
 
@@ -67,6 +68,43 @@ func (s *site) may(t *testing.T, resource, subresource string) error {
 		return errors.New("it is not")
 	}
 	return nil
+}
+
+// failed returns how many findings the metrics say have failed.
+func (s *site) failed(t *testing.T) int {
+	t.Helper()
+	families, err := s.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := 0
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if f.GetName() == "pcinb_management_findings" && l.GetName() == "result" && l.GetValue() == "fail" {
+					sum += int(m.GetGauge().GetValue())
+				}
+			}
+		}
+	}
+	return sum
+}
+
+// told waits for an event about the baseline.
+func (s *site) told(t *testing.T, reason string) {
+	t.Helper()
+	eventually(t, "an event says "+reason, func() error {
+		var list eventsv1.EventList
+		if err := s.List(t.Context(), &list); err != nil {
+			return err
+		}
+		for i := range list.Items {
+			if list.Items[i].Reason == reason && list.Items[i].Regarding.Name == s.baseline {
+				return nil
+			}
+		}
+		return errors.New("none does")
+	})
 }
 
 func awaitListener(t *testing.T, address string) {

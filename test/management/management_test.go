@@ -246,6 +246,11 @@ func TestWeaknesses(t *testing.T) { //nolint:paralleltest // see above
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("offenders (-want +got):\n%s", diff)
 	}
+	if n := s.failed(t); n != len(weaknesses) {
+		t.Errorf("metrics count %d findings that fail, want %d: one has no place among the offenders, or none should", n, len(weaknesses))
+	}
+	s.told(t, "ConsoleExposed")
+	s.told(t, "Plaintext")
 	if n := stranger.tokens.Load(); n > 0 {
 		t.Errorf("a kubelet that nobody vouches for was given the operator's token %d times", n)
 	}
