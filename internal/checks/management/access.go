@@ -90,6 +90,24 @@ func join(ranges []netip.Prefix) string {
 	return text
 }
 
+// apiServerPrivate (4.2; PCI DSS 1.4.2): an address of the Internet is reached from there, unless a firewall is in between. It is for an
+// assessor to see, and no verdict: a private one may be forwarded to.
+func apiServerPrivate(s Subject, v *verdicts) {
+	for n := range s.Interfaces {
+		i := &s.Interfaces[n]
+		switch a := i.Address.Addr().Unmap(); {
+		case i.Role != snapshot.RoleAPIServer:
+		case a.IsGlobalUnicast() && !a.IsPrivate() && !sharedSpace.Contains(a):
+			v.warn(pcinetv1alpha1.ReasonManagementNotObservable, name(i), "its address is one of the Internet", "See that a firewall lets in spec.managementAccess.allowedCIDRs alone")
+		default:
+			v.skip(name(i), "its address is none of the Internet, which says nothing of forwarded ones")
+		}
+	}
+}
+
+// sharedSpace is RFC 6598's, which providers give to control planes.
+var sharedSpace = netip.MustParsePrefix("100.64.0.0/10")
+
 // accessDeclared (4.2): there is an allow-list, and somebody says that it is in force where no API shows it: the API server itself knows
 // none, and firewalls are not in the cluster.
 func accessDeclared(s Subject, v *verdicts) {

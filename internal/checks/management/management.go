@@ -63,6 +63,7 @@ type check struct {
 var all = []check{
 	{"EverythingRead", Access, everythingRead},
 	{"ConsolesRestricted", Access, consolesRestricted},
+	{"APIServerPrivate", Access, apiServerPrivate},
 	{"AccessDeclared", Access, accessDeclared},
 	{"EverythingRead", Encryption, everythingRead},
 	{"InsecurePortsClosed", Encryption, insecurePortsClosed},
