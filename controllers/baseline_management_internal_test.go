@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
@@ -16,6 +17,7 @@ import (
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	results "github.com/pcinetwork/pci-network-baseline/internal/checks"
 	checks "github.com/pcinetwork/pci-network-baseline/internal/checks/management"
+	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
 	"github.com/pcinetwork/pci-network-baseline/internal/status"
 )
 
@@ -104,6 +106,39 @@ func TestWhatTheLastProcessSawHolds(t *testing.T) {
 			}
 			if fmt.Sprint(subjects) != tc.offenders {
 				t.Errorf("offenders are %v, want %s", subjects, tc.offenders)
+			}
+		})
+	}
+}
+
+// Silence is believed the second time, and meanwhile what was seen before holds. What is certain holds for an hour.
+func TestSilenceIsBelievedTheSecondTime(t *testing.T) {
+	sound := snapshot.Sight{Speech: snapshot.SpeechTLS, Old: snapshot.TurnedDown, Weak: snapshot.TurnedDown}
+	silent := snapshot.Sight{Speech: snapshot.SpeechUnreachable}
+	closed := snapshot.Sight{Speech: snapshot.SpeechClosed}
+	cases := map[string]struct {
+		before seen
+		by     snapshot.Sight
+		want   snapshot.Speech
+		// dueAfter is how long the result holds.
+		dueAfter time.Duration
+	}{
+		"the first look":                   {by: sound, want: snapshot.SpeechTLS, dueAfter: lookPeriod},
+		"nobody listens":                   {by: closed, want: snapshot.SpeechClosed, dueAfter: lookPeriod},
+		"silence at the first look":        {by: silent, want: snapshot.SpeechUnreachable},
+		"silence after an answer":          {before: seen{sight: sound}, by: silent, want: snapshot.SpeechTLS},
+		"silence again":                    {before: seen{sight: sound, unsure: true}, by: silent, want: snapshot.SpeechUnreachable, dueAfter: inventoryPeriod / 2},
+		"an answer after silence":          {before: seen{sight: silent, unsure: true}, by: closed, want: snapshot.SpeechClosed, dueAfter: lookPeriod},
+		"TLS that could not be told whole": {by: snapshot.Sight{Speech: snapshot.SpeechTLS, Old: snapshot.TurnedDown}, want: snapshot.SpeechTLS},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			got := tc.before.followed(tc.by, today)
+			if got.sight.Speech != tc.want {
+				t.Errorf("it is %s, want %s", got.sight.Speech, tc.want)
+			}
+			if got.due(today.Add(tc.dueAfter-time.Second)) != (tc.dueAfter == 0) || !got.due(today.Add(tc.dueAfter)) {
+				t.Errorf("it is not due after %s: %+v", tc.dueAfter, got)
 			}
 		})
 	}

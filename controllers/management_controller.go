@@ -40,7 +40,7 @@ const (
 	inventoryPeriod = 10 * time.Minute
 	// lookPeriod is for how long what was seen of an interface holds.
 	lookPeriod = time.Hour
-	// doubt is how long to wait before less than last time is believed.
+	// doubt is how long to wait before less than last time, or silence, is believed.
 	doubt = 30 * time.Second
 	// lookTimeout is far above what 5,000 nodes take.
 	lookTimeout = 15 * time.Minute
@@ -77,6 +77,8 @@ type (
 	seen struct {
 		sight snapshot.Sight
 		at    time.Time
+		// unsure: it said nothing of use for the first time, so it is looked at again soon.
+		unsure bool
 	}
 )
 
@@ -109,6 +111,11 @@ func (r *ManagementReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (c
 	}
 	for i := range baselines {
 		r.judge(ctx, &baselines[i], views)
+	}
+	for _, s := range r.seen {
+		if s.unsure {
+			return ctrl.Result{RequeueAfter: doubt}, nil
+		}
 	}
 	return ctrl.Result{RequeueAfter: jitter(inventoryPeriod)}, nil
 }
@@ -193,8 +200,7 @@ func (r *ManagementReconciler) look(ctx context.Context, minimums []uint16) map[
 		for i := range r.inventory.Interfaces {
 			if in := &r.inventory.Interfaces[i]; !in.UDP {
 				v := sightline{in.Address, in.ServerName, in.Roots, in.ClusterRoots, minimum}
-				old, known := r.seen[v]
-				if known && (now.Sub(old.at) < inventoryPeriod/2 || (certain(old.sight) && now.Sub(old.at) < lookPeriod)) {
+				if old, known := r.seen[v]; known && !old.due(now) {
 					kept[v] = old
 				} else if _, twice := kept[v]; !twice {
 					kept[v] = seen{}
@@ -203,7 +209,7 @@ func (r *ManagementReconciler) look(ctx context.Context, minimums []uint16) map[
 			}
 		}
 		for i, sight := range r.dial(ctx, due) {
-			kept[due[i]] = seen{sight, now}
+			kept[due[i]] = r.seen[due[i]].followed(sight, now)
 		}
 		m := *r.inventory
 		m.APIServer, m.Kubelets = r.asked.APIServer, r.asked.Kubelets
@@ -216,6 +222,25 @@ func (r *ManagementReconciler) look(ctx context.Context, minimums []uint16) map[
 		out[minimum] = m
 	}
 	r.seen = kept
+	return out
+}
+
+// due says whether it is time to look again.
+func (s seen) due(now time.Time) bool {
+	period := inventoryPeriod / 2
+	if certain(s.sight) {
+		period = lookPeriod
+	}
+	return s.unsure || now.Sub(s.at) >= period
+}
+
+// followed returns what is known after another look. Pods and nodes come and go between inventory and look, so one that says nothing of
+// use is asked twice, and until then what it said before holds.
+func (s seen) followed(by snapshot.Sight, now time.Time) seen {
+	out := seen{sight: by, at: now, unsure: !certain(by) && !s.unsure}
+	if out.unsure && certain(s.sight) {
+		out.sight = s.sight
+	}
 	return out
 }
 

@@ -167,14 +167,20 @@ func TestChecks(t *testing.T) {
 			change: func(s *management.Subject) { s.Doors[0].Ranges = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")} },
 		},
 		"an API server on the Internet": {
-			func(s *management.Subject) { s.Interfaces[apiServer].Address = netip.MustParseAddrPort("203.0.113.7:443") },
+			func(s *management.Subject) {
+				s.Interfaces[apiServer].Address = netip.MustParseAddrPort("203.0.113.7:443")
+			},
 			[]string{"APIServerPrivate warn ManagementNotObservable: API server 203.0.113.7:443 (Service default/kubernetes): its address is one of the Internet"},
 		},
 		"an API server in a provider's shared space": {
-			change: func(s *management.Subject) { s.Interfaces[apiServer].Address = netip.MustParseAddrPort("100.64.0.7:443") },
+			change: func(s *management.Subject) {
+				s.Interfaces[apiServer].Address = netip.MustParseAddrPort("100.64.0.7:443")
+			},
 		},
 		"an API server on a private IPv6 address": {
-			change: func(s *management.Subject) { s.Interfaces[apiServer].Address = netip.MustParseAddrPort("[fd00::7]:443") },
+			change: func(s *management.Subject) {
+				s.Interfaces[apiServer].Address = netip.MustParseAddrPort("[fd00::7]:443")
+			},
 		},
 		"a node port": {
 			func(s *management.Subject) {
