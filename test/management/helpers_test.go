@@ -5,15 +5,19 @@ package management_test
 
 import (
 	"errors"
+	"fmt"
 	"log"
 	"net"
 	"net/url"
+	"slices"
 	"testing"
 	"time"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 const kubeletAlwaysAllow = kubeletv1beta1.KubeletAuthorizationModeAlwaysAllow
@@ -54,20 +58,43 @@ func (s *site) port(t *testing.T) string {
 	return u.Port()
 }
 
-// may says whether the operator's account has a right, as the API server's authorizer sees it now.
-func (s *site) may(t *testing.T, resource, subresource string) error {
+// may waits until the operator's account has a right, or has not, as the API server's authorizer sees it.
+func (s *site) may(t *testing.T, want bool, right authorizationv1.ResourceAttributes) {
 	t.Helper()
-	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
-		User:               "system:serviceaccount:" + namespace + ":" + account,
-		ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: "get", Version: "v1", Resource: resource, Subresource: subresource},
-	}}
-	if err := s.Create(t.Context(), review); err != nil {
-		return err
+	eventually(t, fmt.Sprintf("%s %s is allowed: %t", right.Verb, right.Resource, want), func() error {
+		review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
+			User: "system:serviceaccount:" + namespace + ":" + account, ResourceAttributes: &right,
+		}}
+		if err := s.Create(t.Context(), review); err != nil {
+			return err
+		}
+		if review.Status.Allowed != want {
+			return errors.New("it is not so")
+		}
+		return nil
+	})
+}
+
+// withoutIngresses takes the right to list Ingresses away while f runs.
+func (s *site) withoutIngresses(t *testing.T, f func()) {
+	t.Helper()
+	right := authorizationv1.ResourceAttributes{Verb: "list", Group: "networking.k8s.io", Version: "v1", Resource: "ingresses"}
+	role := &rbacv1.ClusterRole{}
+	if err := s.Get(t.Context(), client.ObjectKey{Name: "pci-network-baseline-manager"}, role); err != nil {
+		t.Fatal(err)
 	}
-	if !review.Status.Allowed {
-		return errors.New("it is not")
+	whole := role.DeepCopy()
+	role.Rules = slices.DeleteFunc(role.Rules, func(r rbacv1.PolicyRule) bool { return slices.Contains(r.Resources, "ingresses") })
+	if err := s.Update(t.Context(), role); err != nil {
+		t.Fatal(err)
 	}
-	return nil
+	s.may(t, false, right)
+	f()
+	role.Rules = whole.Rules
+	if err := s.Update(t.Context(), role); err != nil {
+		t.Fatal(err)
+	}
+	s.may(t, true, right)
 }
 
 // failed returns how many findings the metrics say have failed.

@@ -19,6 +19,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -144,7 +145,7 @@ func TestManagement(t *testing.T) { //nolint:paralleltest // the ports of a cont
 	s.await(t, "ManagementTrafficEncrypted=Unknown/ManagementNotObservable: kubectl apply --server-side -k config/management")
 
 	s.kubectl(t, "apply", "--server-side", "-k", filepath.Join(repoRoot, "config", "management"))
-	eventually(t, "the right is known", func() error { return s.may(t, "nodes", "configz") })
+	s.may(t, true, authorizationv1.ResourceAttributes{Verb: "get", Version: "v1", Resource: "nodes", Subresource: "configz"})
 	s.hour(t)
 	s.await(t, "ManagementTrafficEncrypted=True/TrafficEncrypted")
 	s.await(t, "ManagementAccessRestricted=Unknown/NotAssessed")
@@ -165,6 +166,14 @@ func TestManagement(t *testing.T) { //nolint:paralleltest // the ports of a cont
 		t.Fatal(err)
 	}
 	s.declare(t, func(spec *pcinetv1alpha1.PCINetworkBaselineSpec) { spec.ManagementEncryption.CertificateNoticeDays = 4 })
+	s.await(t, "ManagementAccessRestricted=True/AccessAttested")
+
+	s.withoutIngresses(t, func() { // is believed the second time
+		s.hour(t)
+		s.hour(t)
+		s.await(t, "ManagementAccessRestricted=Unknown/ManagementNotObservable: no right to list ingresses.networking.k8s.io. Apply the roles of its release")
+	})
+	s.hour(t)
 	s.await(t, "ManagementAccessRestricted=True/AccessAttested")
 
 	plain(t, "10.0.0.2:10255")
