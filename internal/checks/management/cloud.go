@@ -1,7 +1,6 @@
 // Copyright The pci-network-baseline Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package management judges who can reach the interfaces by which the cluster is managed (4.2).
 package management
 
 import (
@@ -15,9 +14,6 @@ import (
 	"github.com/pcinetwork/pci-network-baseline/internal/checks"
 	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
 )
-
-// notSeen is for what could not be read, or does not show there: neither good nor bad.
-const notSeen = checks.Result("error")
 
 // Judgement is what one entrance of a control plane, or the lack of an answer about it, means for 4.2.
 type Judgement struct {
@@ -41,10 +37,10 @@ func ControlPlaneRestricted(p *snapshot.ControlPlane, allowed []netip.Prefix) []
 		of = p.Cluster.String()
 	}
 	if p.Failure != "" {
-		return []Judgement{{Result: notSeen, Subject: "Who can reach the API server", Evidence: p.Problem, Remedy: p.Remedy}}
+		return []Judgement{{Result: checks.Error, Subject: "Who can reach the API server", Evidence: p.Problem, Remedy: p.Remedy}}
 	}
 	if len(p.Entrances) == 0 {
-		return []Judgement{{Result: notSeen, Subject: of, Evidence: "it says nothing about who can reach the API server", Remedy: attest}}
+		return []Judgement{{Result: checks.Error, Subject: of, Evidence: "it says nothing about who can reach the API server", Remedy: attest}}
 	}
 	var out []Judgement
 	for i := range p.Entrances {
@@ -52,7 +48,7 @@ func ControlPlaneRestricted(p *snapshot.ControlPlane, allowed []netip.Prefix) []
 		j := judgeEntrance(p, e, prefixSet(allowed))
 		if e.Gate == snapshot.Open && len(e.Unread) > 0 {
 			out = append(out, Judgement{
-				Result: notSeen, Evidence: "is not told in full: " + strings.Join(e.Unread, ", "), Remedy: attest,
+				Result: checks.Error, Evidence: "is not told in full: " + strings.Join(e.Unread, ", "), Remedy: attest,
 				Subject: of + ", " + e.Name,
 			})
 			if j.Result == checks.Pass {
@@ -69,7 +65,7 @@ func judgeEntrance(p *snapshot.ControlPlane, e *snapshot.Entrance, allowed *neti
 	says := " (" + e.Says + ")"
 	switch {
 	case e.Gate == "":
-		return Judgement{Result: notSeen, Evidence: "is not said to be open or shut" + says, Remedy: attest}
+		return Judgement{Result: checks.Error, Evidence: "is not said to be open or shut" + says, Remedy: attest}
 	case e.Gate == snapshot.Shut:
 		return Judgement{Result: checks.Pass, Evidence: "is shut" + says}
 	case e.Indirect:
@@ -83,11 +79,11 @@ func judgeEntrance(p *snapshot.ControlPlane, e *snapshot.Entrance, allowed *neti
 			Evidence: "is open to every address: " + e.Identity + " goes by who somebody is, not by where they are" + says,
 		}
 	case e.Unlimited && e.Private:
-		return Judgement{Result: notSeen, Evidence: "is open to the network that it is in and whatever is connected to that; who that is, is not read" + says, Remedy: attest}
+		return Judgement{Result: checks.Error, Evidence: "is open to the network that it is in and whatever is connected to that; who that is, is not read" + says, Remedy: attest}
 	case e.Unlimited:
 		return Judgement{Result: checks.Fail, Surplus: everybody, Evidence: "is open to every address" + says, Remedy: narrow(p, e, allowed)}
 	case len(allowed.Prefixes()) == 0:
-		return Judgement{Result: notSeen, Evidence: "lets in " + listed(e.Ranges) + ", and there is no allow-list to compare with", Remedy: "Set spec.managementAccess.allowedCIDRs"}
+		return Judgement{Result: checks.Error, Evidence: "lets in " + listed(e.Ranges) + ", and there is no allow-list to compare with", Remedy: "Set spec.managementAccess.allowedCIDRs"}
 	}
 	over := subtract(e.Ranges, allowed)
 	switch {

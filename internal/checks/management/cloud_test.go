@@ -125,7 +125,7 @@ func TestEntrancesAreJudged(t *testing.T) {
 		evidence, remedy string
 	}{
 		"shut":                             {snapshot.ControlPlane{Cluster: eksCluster}, snapshot.Entrance{Name: "x", Gate: snapshot.Shut, Ranges: prefixes("0.0.0.0/0")}, nil, []checks.Result{checks.Pass}, "is shut", ""},
-		"not told":                         {snapshot.ControlPlane{Cluster: eksCluster}, snapshot.Entrance{Name: "x", Ranges: prefixes("203.0.113.0/24")}, nil, []checks.Result{"error"}, "not said", "attestation"},
+		"not told":                         {snapshot.ControlPlane{Cluster: eksCluster}, snapshot.Entrance{Name: "x", Ranges: prefixes("203.0.113.0/24")}, nil, []checks.Result{checks.Error}, "not said", "attestation"},
 		"everybody by EKS":                 {snapshot.ControlPlane{Cluster: eksCluster}, unlimited(), nil, []checks.Result{checks.Fail}, "every address", eksCommand + `"203.0.113.0/24,2001:db8::/32"`},
 		"everybody by GKE":                 {snapshot.ControlPlane{Cluster: gkeCluster}, unlimited(), nil, []checks.Result{checks.Fail}, "every address", gkeCommand + "--enable-master-authorized-networks --master-authorized-networks=203.0.113.0/24,2001:db8::/32"},
 		"everybody by AKS":                 {snapshot.ControlPlane{Cluster: aksCluster}, unlimited(), nil, []checks.Result{checks.Fail}, "every address", aksCommand + "--api-server-authorized-ip-ranges 203.0.113.0/24,2001:db8::/32"},
@@ -134,16 +134,16 @@ func TestEntrancesAreJudged(t *testing.T) {
 		"every IPv4 address":               {snapshot.ControlPlane{Cluster: eksCluster}, open("0.0.0.0/0"), nil, []checks.Result{checks.Fail}, "lets in every IPv4 address, which", eksCommand + `"203.0.113.0/24"`},
 		"every address of both families":   {snapshot.ControlPlane{Cluster: eksCluster}, open("0.0.0.0/0", "::/0"), nil, []checks.Result{checks.Fail}, "lets in every IPv4 address, every IPv6 address, which", eksCommand + `"203.0.113.0/24,2001:db8::/32"`},
 		"every IPv6 address and a range":   {snapshot.ControlPlane{Cluster: eksCluster}, open("192.0.2.0/24", "::/0"), nil, []checks.Result{checks.Fail}, "lets in every IPv6 address, 192.0.2.0/24, which", eksCommand + `"2001:db8::/32"`},
-		"some, without an allow-list":      {snapshot.ControlPlane{Cluster: eksCluster}, open("203.0.113.0/24"), none, []checks.Result{"error"}, "203.0.113.0/24, and there is no allow-list", "Set spec.managementAccess.allowedCIDRs"},
-		"a private network":                {snapshot.ControlPlane{Cluster: eksCluster}, with(unlimited(), func(e *snapshot.Entrance) { e.Private = true }), nil, []checks.Result{"error"}, "is not read", "attestation"},
+		"some, without an allow-list":      {snapshot.ControlPlane{Cluster: eksCluster}, open("203.0.113.0/24"), none, []checks.Result{checks.Error}, "203.0.113.0/24, and there is no allow-list", "Set spec.managementAccess.allowedCIDRs"},
+		"a private network":                {snapshot.ControlPlane{Cluster: eksCluster}, with(unlimited(), func(e *snapshot.Entrance) { e.Private = true }), nil, []checks.Result{checks.Error}, "is not read", "attestation"},
 		"a private network with a list":    {snapshot.ControlPlane{Cluster: gkeCluster}, with(open("203.0.113.0/24"), func(e *snapshot.Entrance) { e.Private = true }), nil, []checks.Result{checks.Pass}, "203.0.113.0/24", ""},
 		"a name that IAM guards":           {snapshot.ControlPlane{Cluster: gkeCluster}, dns, nil, []checks.Result{checks.Fail}, "open to every address: Google Cloud IAM goes by who", gkeCommand + "--no-enable-dns-access"},
 		"a command that RBAC guards":       {snapshot.ControlPlane{Cluster: aksCluster}, run, nil, []checks.Result{checks.Warn}, "Azure RBAC", aksCommand + "--disable-run-command"},
 		"allowed addresses and a cloud":    {snapshot.ControlPlane{Cluster: gkeCluster}, with(open("203.0.113.0/24"), google), nil, []checks.Result{checks.Fail}, "lets in every public address of Google Cloud", "--master-authorized-networks=203.0.113.0/24 --no-enable-google-cloud-access"},
 		"a surplus and a cloud":            {snapshot.ControlPlane{Cluster: gkeCluster}, with(open("192.0.2.0/24"), google), nil, []checks.Result{checks.Fail}, "lets in 192.0.2.0/24, and every public address of Google Cloud", "--no-enable-google-cloud-access"},
-		"something that is not understood": {snapshot.ControlPlane{Cluster: eksCluster}, with(open("203.0.113.0/24"), func(e *snapshot.Entrance) { e.Unread = []string{`"office"`} }), nil, []checks.Result{"error"}, `"office"`, "attestation"},
+		"something that is not understood": {snapshot.ControlPlane{Cluster: eksCluster}, with(open("203.0.113.0/24"), func(e *snapshot.Entrance) { e.Unread = []string{`"office"`} }), nil, []checks.Result{checks.Error}, `"office"`, "attestation"},
 		"a surplus beside something that is not understood": {
-			snapshot.ControlPlane{Cluster: eksCluster}, with(open("192.0.2.0/24"), func(e *snapshot.Entrance) { e.Unread = []string{`"office"`} }), nil, []checks.Result{"error", checks.Fail}, `"office"`, "attestation",
+			snapshot.ControlPlane{Cluster: eksCluster}, with(open("192.0.2.0/24"), func(e *snapshot.Entrance) { e.Unread = []string{`"office"`} }), nil, []checks.Result{checks.Error, checks.Fail}, `"office"`, "attestation",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -177,13 +177,13 @@ func TestAFailureIsNeverAPass(t *testing.T) {
 		snapshot.NotDeclared, snapshot.NoCredentials, snapshot.Denied, snapshot.NoSuchCluster, snapshot.Throttled, snapshot.Outage, snapshot.NotUnderstood,
 	} {
 		p := snapshot.ControlPlane{Cluster: eksCluster, Failure: failure, Problem: "why", Remedy: "what to do"}
-		want := []management.Judgement{{Result: "error", Subject: "Who can reach the API server", Evidence: "why", Remedy: "what to do"}}
+		want := []management.Judgement{{Result: checks.Error, Subject: "Who can reach the API server", Evidence: "why", Remedy: "what to do"}}
 		if diff := cmp.Diff(want, management.ControlPlaneRestricted(&p, prefixes("203.0.113.0/24"))); diff != "" {
 			t.Errorf("%s, -want +got:\n%s", failure, diff)
 		}
 	}
 	p := snapshot.ControlPlane{Cluster: eksCluster}
-	if got := management.ControlPlaneRestricted(&p, nil); len(got) != 1 || got[0].Result != "error" {
+	if got := management.ControlPlaneRestricted(&p, nil); len(got) != 1 || got[0].Result != checks.Error {
 		t.Errorf("nothing said: %v", got)
 	}
 }
