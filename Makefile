@@ -68,7 +68,7 @@ fmt: $(GOLANGCI_LINT) ## Format the Go files
 
 .PHONY: build
 build: ## Build the manager, static, into bin/
-	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X $(MODULE)/internal/version.Version=$(VERSION)' \
+	CGO_ENABLED=0 go build -tags grpcnotrace -trimpath -buildvcs=false -ldflags '-s -w -X $(MODULE)/internal/version.Version=$(VERSION)' \
 	  -o bin/pci-network-baseline .
 
 .PHONY: image

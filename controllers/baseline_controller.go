@@ -58,6 +58,7 @@ type BaselineReconciler struct {
 	Guards        *GuardReconciler
 	Proofs        *Proofs
 	Admissions    *AdmissionReconciler
+	Managements   *ManagementReconciler
 
 	// Set by expectAll, hold and writeStatus; there is one worker.
 	expected bool
@@ -98,6 +99,7 @@ func (r *BaselineReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 	s.guard, s.guardKnown = r.Guards.Of(b.Name)
 	s.proof, s.lastRound, s.proofKnown = r.Proofs.of(b, s.now)
 	s.admission, s.admissionKnown = r.Admissions.Of(b.Name)
+	s.management, s.managementKnown = r.Managements.of(b)
 	if after := r.hold(s); after > 0 {
 		return ctrl.Result{RequeueAfter: after}, nil
 	}
@@ -229,6 +231,7 @@ var announced = []string{
 	pcinetv1alpha1.ConditionReady, pcinetv1alpha1.ConditionPolicyEngineSupported, pcinetv1alpha1.ConditionDefaultDenyEffective,
 	pcinetv1alpha1.ConditionEnforcementProven,
 	pcinetv1alpha1.ConditionExemptionsCurrent, pcinetv1alpha1.ConditionReviewCurrent,
+	pcinetv1alpha1.ConditionManagementAccessRestricted, pcinetv1alpha1.ConditionManagementTrafficEncrypted,
 }
 
 // announce emits an event for each announced condition that changed, but not for progress. The first look announces only

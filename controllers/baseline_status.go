@@ -39,18 +39,15 @@ type baselineScope struct {
 	admission  pcinetv1alpha1.AdmissionStatus
 	// admissionKnown: admission was looked at by this process.
 	admissionKnown bool
+	management     managementResult
+	// managementKnown: management was judged by this process, as it is declared now.
+	managementKnown bool
 	// proof is what packets have shown, as of lastRound; proofKnown: whether they can was looked at by this process.
 	proof      probe.Summary
 	lastRound  time.Time
 	proofKnown bool
 	tally      Tally
 	now        time.Time
-}
-
-// notAssessed lists the requirements that this version cannot judge, with what a person can do about it.
-var notAssessed = []struct{ condition, message string }{
-	{pcinetv1alpha1.ConditionManagementAccessRestricted, "This version does not look at who can reach the management interfaces (4.2)."},
-	{pcinetv1alpha1.ConditionManagementTrafficEncrypted, "This version does not look at the encryption of management traffic (4.3)."},
 }
 
 // count returns the number of namespaces in a state.
@@ -88,12 +85,8 @@ func (s *baselineScope) status() pcinetv1alpha1.PCINetworkBaselineStatus {
 			out.SystemNamespaces = append(out.SystemNamespaces, pcinetv1alpha1.NamespaceName(name))
 		}
 	}
-	for _, o := range s.tally.Offenders[:min(len(s.tally.Offenders), maxOffenders)] {
-		out.Offenders = append(out.Offenders, pcinetv1alpha1.Offender{
-			Namespace: pcinetv1alpha1.NamespaceName(o.Namespace), State: o.State, Reason: o.Worst.Reason,
-			Message: status.Clip(o.Worst.Message, maxOffenderMessage),
-		})
-	}
+	out.Offenders = s.offenders()
+	fit(&out)
 	return out
 }
 
@@ -107,9 +100,7 @@ func (s *baselineScope) conditions() []metav1.Condition {
 	s.setReview(c)
 	s.setEngine(c)
 	s.setProven(c)
-	for _, n := range notAssessed {
-		c.Set(n.condition, metav1.ConditionUnknown, pcinetv1alpha1.ReasonNotAssessed, n.message)
-	}
+	s.setManagement(c)
 	setCompliant(c)
 	return c.List()
 }

@@ -38,7 +38,7 @@ func (r *NamespaceReconciler) leave(ctx context.Context, ns *corev1.Namespace) (
 		if s.decision.Verdict == plan.InScope {
 			record.State = pcinetv1alpha1.CoverageTerminating
 			record.Worst = checks.Finding{Reason: pcinetv1alpha1.ReasonNamespaceTerminating, Message: fmt.Sprintf(
-				"Namespace %s has been terminating for more than 5 minutes: nothing is kept there. See: kubectl get namespace %s -o yaml.",
+				"Namespace %s has been terminating for over 5 minutes and is left alone: kubectl get ns %s -o yaml.",
 				ns.Name, ns.Name)}
 		}
 		r.Store.Set(ns.Name, s.baseline.Name, record)

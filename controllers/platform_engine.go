@@ -23,7 +23,7 @@ import (
 // +kubebuilder:rbac:groups="",resources=configmaps,verbs=list;watch,resourceNames=amazon-vpc-cni;antrea-config;canal-config;cilium-config;kube-flannel-cfg;kube-proxy;kubeadm-config;rke2-canal-config
 // +kubebuilder:rbac:groups=apps,resources=daemonsets,verbs=list;watch
 // +kubebuilder:rbac:groups=apiextensions.k8s.io,resources=customresourcedefinitions,verbs=list;watch
-// +kubebuilder:rbac:groups=apiregistration.k8s.io,resources=apiservices,verbs=list;watch,resourceNames=v3.projectcalico.org
+// +kubebuilder:rbac:groups=apiregistration.k8s.io,resources=apiservices,verbs=watch,resourceNames=v3.projectcalico.org
 // +kubebuilder:rbac:groups=crd.projectcalico.org;projectcalico.org,resources=felixconfigurations;ippools,verbs=list;watch
 // +kubebuilder:rbac:groups=crd.projectcalico.org;projectcalico.org,resources=clusterinformations,verbs=list;watch,resourceNames=default
 // +kubebuilder:rbac:groups=operator.tigera.io,resources=installations,verbs=list;watch,resourceNames=default

@@ -168,9 +168,18 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 	if err := admissions.SetupWithManager(mgr); err != nil {
 		return err
 	}
+	managements, err := newManagementReconciler(mgr)
+	if err != nil {
+		return err
+	}
+	managements.Store, managements.Metrics, managements.Clock = store, m, opts.Clock
+	if err := managements.SetupWithManager(mgr); err != nil {
+		return err
+	}
 	baselines := &BaselineReconciler{
 		Reader: mgr.GetClient(), Cache: mgr.GetCache(), Applier: applier, Platform: platform, Store: store, Metrics: m,
 		Recorder: recorder, Clock: opts.Clock, Backends: backends, Guards: guards, Admissions: admissions, Proofs: proofs,
+		Managements: managements,
 	}
 	if err := baselines.SetupWithManager(mgr); err != nil {
 		return err

@@ -116,6 +116,16 @@ type PCINetworkBaselineSpec struct {
 	// +optional
 	Review Review `json:"review,omitzero"`
 
+	// managementAccess declares who may reach the management interfaces (4.2). Unset leaves the condition
+	// ManagementAccessRestricted Unknown.
+	// +optional
+	ManagementAccess *ManagementAccess `json:"managementAccess,omitempty"`
+
+	// managementEncryption asks for the management interfaces to be looked at (4.3); {} asks for it with the defaults. Unset, the
+	// operator connects to none of them, and the condition ManagementTrafficEncrypted is Unknown.
+	// +optional
+	ManagementEncryption *ManagementEncryption `json:"managementEncryption,omitempty"`
+
 	// deletionPolicy says what happens to the policies when the baseline is deleted: Retain leaves every one of them in
 	// place, Delete removes exactly those that this baseline owns.
 	// +optional

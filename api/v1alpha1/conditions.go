@@ -111,7 +111,7 @@ const (
 	ReasonReviewOverdue = "ReviewOverdue"
 	// ReasonReviewInFuture: the last review is dated in the future.
 	ReasonReviewInFuture = "ReviewInFuture"
-	// ReasonNotAssessed: this version of the operator does not assess the requirement.
+	// ReasonNotAssessed: the requirement is not assessed, because the spec does not ask for it.
 	ReasonNotAssessed = "NotAssessed"
 	// ReasonRequirementsMet: all requirement conditions are True.
 	ReasonRequirementsMet = "RequirementsMet"
@@ -127,6 +127,32 @@ const (
 	ReasonAdmissionNotInPlace = "AdmissionNotInPlace"
 	// ReasonBreakGlass: for a limited time everybody may change the policies, and changes are not repaired.
 	ReasonBreakGlass = "BreakGlass"
+)
+
+// The reasons of ManagementAccessRestricted and ManagementTrafficEncrypted, and of findings about management interfaces.
+const (
+	// ReasonManagementNotObservable: something about a management interface could not be seen, so that nothing is said of it.
+	ReasonManagementNotObservable = "ManagementNotObservable"
+	// ReasonAccessNotDeclared: spec.managementAccess has no allow-list.
+	ReasonAccessNotDeclared = "AccessNotDeclared"
+	// ReasonConsoleExposed: a console can be reached from addresses that are not on the allow-list.
+	ReasonConsoleExposed = "ConsoleExposed"
+	// ReasonAttestationExpired: the attestation of who can reach the API server has expired, or has not begun.
+	ReasonAttestationExpired = "AttestationExpired"
+	// ReasonAccessAttested: what can be seen agrees with the allow-list, and a person attests what cannot.
+	ReasonAccessAttested = "AccessAttested"
+	// ReasonPlaintext: a management interface answers in the clear, or is called so.
+	ReasonPlaintext = "Plaintext"
+	// ReasonTLSTooOld: a management interface accepts a version of TLS, or a cipher, that is too weak.
+	ReasonTLSTooOld = "TLSTooOld"
+	// ReasonCertificateUnfit: a certificate has expired, is too weak, or older than its cryptoperiod.
+	ReasonCertificateUnfit = "CertificateUnfit"
+	// ReasonPeerUnverified: a client of a management interface does not verify whom it has reached, or could not.
+	ReasonPeerUnverified = "PeerUnverified"
+	// ReasonAnonymousAccess: a management interface serves who has not logged in, or does not ask who may do what.
+	ReasonAnonymousAccess = "AnonymousAccess"
+	// ReasonTrafficEncrypted: every management interface that was found encrypts, with keys that are young and strong enough.
+	ReasonTrafficEncrypted = "TrafficEncrypted"
 )
 
 // The reasons of PolicyEngineSupported, and of Ready where it follows.

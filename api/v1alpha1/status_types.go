@@ -57,7 +57,8 @@ type PCINetworkBaselineStatus struct {
 	// +kubebuilder:validation:MaxItems=32
 	SystemNamespaces []NamespaceName `json:"systemNamespaces,omitempty"`
 
-	// offenders lists at most 20 namespaces that are not as they should be, the worst first.
+	// offenders lists at most 20 namespaces and management interfaces that are not as they should be, the worst first; fewer where
+	// they would make the status larger than 16 KiB.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=20
@@ -118,17 +119,25 @@ type NamespaceCounts struct {
 	Failing *int32 `json:"failing,omitempty"`
 }
 
-// Offender is a namespace that is not as it should be.
+// Offender is a namespace, or something about management, that is not as it should be.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.__namespace__) != has(self.subject) && has(self.__namespace__) == has(self.state)",message="an offender is a namespace with the state of its coverage, or a subject"
 type Offender struct {
 	// namespace is its name.
-	// +required
+	// +optional
 	Namespace NamespaceName `json:"namespace,omitempty"`
 
 	// state is the state of its coverage.
-	// +required
+	// +optional
 	State CoverageState `json:"state,omitempty"`
 
-	// reason is the reason of its coverage's first condition that is not as it should be.
+	// subject is what else it is, such as an interface or an Ingress.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=128
+	Subject string `json:"subject,omitempty"`
+
+	// reason is that of the coverage's first condition that is not as it should be, or of what was found about the subject.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64

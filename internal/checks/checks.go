@@ -19,11 +19,14 @@ import (
 // Result is the outcome of a check.
 type Result string
 
-// The results. Warn is for what an assessor should see but does not break the requirement.
+// The results. Warn is for what an assessor should see but does not break the requirement; Error for what could not be seen; Skip for
+// what the requirement does not apply to.
 const (
-	Pass Result = "pass"
-	Warn Result = "warn"
-	Fail Result = "fail"
+	Pass  Result = "pass"
+	Warn  Result = "warn"
+	Fail  Result = "fail"
+	Error Result = "error"
+	Skip  Result = "skip"
 )
 
 // Finding is one requirement clause judged in one namespace.

@@ -10,6 +10,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/internal/checks/management"
+	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
 )
 
 // Causes of repairs.
@@ -33,6 +35,10 @@ type Metrics struct {
 	Fights prometheus.Counter
 	// Protection measures from a namespace's creation to its deny, in seconds, for namespaces whose creation was seen.
 	Protection prometheus.Histogram
+	// Findings counts findings about management by baseline, clause, check and result.
+	Findings *prometheus.GaugeVec
+	// Interfaces counts management interfaces by role and what they answer with.
+	Interfaces *prometheus.GaugeVec
 	// ProofNodes counts nodes by baseline and by what packets have shown.
 	ProofNodes *prometheus.GaugeVec
 	// ProofCells counts the cells of the last round by verdict.
@@ -73,6 +79,14 @@ func New(reg prometheus.Registerer) *Metrics {
 			Help:    "Time from the moment a namespace's creation was seen to its default deny, in seconds.",
 			Buckets: []float64{0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300},
 		}),
+		Findings: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "pcinb_management_findings",
+			Help: "Findings about management interfaces by baseline, clause of the guidance, check and result.",
+		}, []string{"baseline", "clause", "check", "result"}),
+		Interfaces: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "pcinb_management_interfaces",
+			Help: "Management interfaces that were found, by role and what they answered with.",
+		}, []string{"role", "speech"}),
 		ProofNodes: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "pcinb_proof_nodes",
 			Help: "Nodes by baseline and by what packets have shown there: proven, disproven, or required (how many must be proven).",
@@ -98,7 +112,7 @@ func New(reg prometheus.Registerer) *Metrics {
 	for _, cause := range []string{CauseDeleted, CauseEdited, CauseReplaced} {
 		m.Repairs.WithLabelValues(cause)
 	}
-	reg.MustRegister(m.Namespaces, m.Condition, m.BreakGlass, m.Repairs, m.Fights, m.Protection, m.ProofNodes, m.ProofCells, m.ProofRounds, m.ProofWindow, m.Writes)
+	reg.MustRegister(m.Namespaces, m.Condition, m.BreakGlass, m.Repairs, m.Fights, m.Protection, m.ProofNodes, m.ProofCells, m.ProofRounds, m.ProofWindow, m.Findings, m.Interfaces, m.Writes)
 	return m
 }
 
@@ -146,4 +160,21 @@ func (m *Metrics) Forget(baseline string) {
 	m.ProofNodes.DeletePartialMatch(prometheus.Labels{"baseline": baseline})
 	m.Condition.DeletePartialMatch(prometheus.Labels{"baseline": baseline})
 	m.BreakGlass.DeletePartialMatch(prometheus.Labels{"baseline": baseline})
+	m.Findings.DeletePartialMatch(prometheus.Labels{"baseline": baseline})
+}
+
+// ObserveFindings shows the findings of one baseline.
+func (m *Metrics) ObserveFindings(baseline string, findings []management.Finding) {
+	m.Findings.DeletePartialMatch(prometheus.Labels{"baseline": baseline})
+	for _, f := range findings {
+		m.Findings.WithLabelValues(baseline, f.Clause, f.Check, string(f.Result)).Inc()
+	}
+}
+
+// ObserveInterfaces shows what interfaces answer with.
+func (m *Metrics) ObserveInterfaces(interfaces []snapshot.Interface) {
+	m.Interfaces.Reset()
+	for i := range interfaces {
+		m.Interfaces.WithLabelValues(string(interfaces[i].Role), string(interfaces[i].Sight.Speech)).Inc()
+	}
 }

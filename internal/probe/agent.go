@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -167,8 +168,11 @@ func (h history) stable() bool {
 }
 
 func (h history) outcome() Outcome {
-	if h.stable() {
+	switch {
+	case h.stable():
 		return h[len(h)-1]
+	case slices.Contains(h[max(0, len(h)-steady):], Answered):
+		return Sometimes
 	}
 	return Unstable
 }

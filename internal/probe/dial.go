@@ -33,7 +33,9 @@ const (
 	Silent Outcome = 'S'
 	// Wrong: somebody else answered.
 	Wrong Outcome = 'W'
-	// Unstable: the outcomes kept changing, at least one of them an answer or not.
+	// Sometimes: the outcomes kept changing to the end, and who was dialled has answered among the last.
+	Sometimes Outcome = 'F'
+	// Unstable: they kept changing, and nobody has answered among the last.
 	Unstable Outcome = 'U'
 )
 

@@ -41,8 +41,8 @@ func (s *Sample) Judge(state State, reports map[Canary]Report) []Result {
 		control, twin := s.outcome(c.Control, reports), s.outcome(c.Twin, reports)
 		r := Result{Check: c, Verdict: None}
 		switch {
-		case twin == Answered:
-			r.Verdict, r.Text = Disproven, fmt.Sprintf("%s was answered by %s, although it is denied", c.Cell, c.answers())
+		case twin == Answered, twin == Sometimes:
+			r.Verdict, r.Text = Disproven, fmt.Sprintf("%s was %s by %s, although it is denied", c.Cell, twin, c.answers())
 		case twin == 0 || control == 0:
 			r.Text = fmt.Sprintf("%s: a canary on %s did not report", c.Cell, c.Node)
 		case control == Answered && (twin == Silent || twin == Refused):
@@ -104,6 +104,8 @@ func (o Outcome) String() string {
 		return "no answer"
 	case Wrong:
 		return "somebody else answered"
+	case Sometimes:
+		return "answered now and then"
 	case Unstable:
 	}
 	return "it kept changing"

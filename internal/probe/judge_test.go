@@ -62,6 +62,16 @@ func TestJudge(t *testing.T) {
 			want:   map[probe.Aspect]probe.Verdict{{Node: "b", Direction: policy.Egress}: probe.Disproven},
 			text:   "node b, egress, IPv6, UDP, on the same node was answered by the target on b, on port 24304, although it is denied",
 		},
+		"a denied ingress is answered now and then": {
+			change: at("a", "10.0.2.9", 24302, policy.TCP, probe.Sometimes),
+			want:   map[probe.Aspect]probe.Verdict{{Node: "b", Direction: policy.Ingress}: probe.Disproven},
+			text:   "node b, ingress, IPv4, TCP, across nodes was answered now and then by the target there, on port 24302, to a source on a, although it is denied",
+		},
+		"a control is answered now and then": {
+			change: at("a", "10.0.2.9", 24301, policy.UDP, probe.Sometimes),
+			want:   map[probe.Aspect]probe.Verdict{{Node: "b", Direction: policy.Ingress}: none},
+			text:   "node b, ingress, IPv4, UDP, across nodes: what is allowed did not connect either (answered now and then to a)",
+		},
 		"the API server answers what may not reach it": {
 			change: at("b", "192.0.2.1", 6443, policy.TCP, probe.Answered),
 			want:   map[probe.Aspect]probe.Verdict{{Node: "b", Direction: policy.Egress}: probe.Disproven},

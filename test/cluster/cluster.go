@@ -317,6 +317,16 @@ func (c *Cluster) ServerURL() string {
 // EtcdURL returns the address at which etcd serves clients, in the clear.
 func (c *Cluster) EtcdURL() string { return c.etcdURL() }
 
+// ServingCertificate issues a certificate for names and addresses, with its
+// key, in PEM, as a kubelet gets one that the cluster signs.
+func (c *Cluster) ServingCertificate(subject string, addresses ...string) (cert, key []byte, err error) {
+	pair, err := c.ca.server(subject, addresses...)
+	return pair.cert, pair.key, err
+}
+
+// PKI returns the path of a file of the API server's, such as ca.crt.
+func (c *Cluster) PKI(name string) string { return c.pki(name) }
+
 // CAData returns the certificate of the cluster's authority in PEM.
 func (c *Cluster) CAData() []byte { return slices.Clone(c.ca.pem) }
 

@@ -58,6 +58,22 @@ spec:
       ticket: SEC-1234
   verification: {intervalSeconds: 60, freshnessSeconds: 2592000, nodes: 4}
   review: {reviewedAt: "2026-07-01T09:00:00+02:00", reviewedBy: network-team}
+  managementAccess:
+    allowedCIDRs:
+      - {cidr: 192.0.2.0/24, name: office-berlin, justification: Administrators work there (CHG-2041).}
+      - {cidr: 198.51.100.7/32, name: bastion, justification: Administrators come in through it.}
+    attestation:
+      by: network-team
+      at: "2030-01-01T00:00:00Z"
+      until: "2030-06-30T00:00:00Z"
+      evidence: https://wiki.example.com/firewall/2030-01
+  managementEncryption:
+    minimumTLSVersion: "1.3"
+    maxCertificateAgeDays: 366
+    certificateNoticeDays: 14
+    supportingSystems:
+      - {namespace: shop, service: orders-log}
+      - {namespace: billing, service: audit}
   deletionPolicy: Delete
 status:
   observedGeneration: 3
@@ -87,7 +103,9 @@ status:
     message: pcinb-pod-gate cannot be written.
     breakGlass: {until: "2026-11-25T09:00:00Z", reason: CHG-2041}
   guard: {resource: globalnetworkpolicies.projectcalico.org, state: InPlace, message: Hosts are outside of it.}
-  offenders: [{namespace: shop, state: Failing, reason: Forbidden, message: The operator may not write policies here.}]
+  offenders:
+    - {namespace: shop, state: Failing, reason: Forbidden, message: The operator may not write policies here.}
+    - {subject: kubelet 192.0.2.7:10255 (Node n1), reason: Plaintext, message: It answers in the clear.}
   conditions:
     - &condition
       type: Ready
@@ -136,10 +154,29 @@ var furtherExamples = map[string][]string{"PCINetworkBaseline": {
 	peers(`[{cidr: "::/0", except: ["::/1"]}]`),
 	peers(`[{cidr: "2001:0db8:0000:0000:0000:0000:0000:0000/127", except: ["2001:0db8:0000:0000:0000:0000:0000:0000/128"]}]`),
 	peers(`[{cidr: 10.0.0.0/8, except: [` + sixteenRanges() + `]}]`),
+	`{managementAccess: {allowedCIDRs: [` + strings.Join(sixtyFourRanges(), ", ") + `]}}`,
+	`{managementAccess: {attestation: {by: x, at: "2030-01-01T00:00:00Z", until: "2030-02-01T00:00:00Z", evidence: "https://a/` + strings.Repeat("a", 502) + `"}}}`,
+	allowed(`"::/1"`), allowed(`"2001:0db8:0000:0000:0000:0000:0000:0000/128"`),
+	`{managementEncryption: {maxCertificateAgeDays: 2, certificateNoticeDays: 1}}`,
 	`{allow: {rules: [` + egress("shop", `[{cidr: 10.0.0.0/8}]`, `[{protocol: TCP, port: 1, endPort: 1}, {protocol: TCP, port: 65535}]`) + `]}}`,
 }}
 
 func peers(list string) string { return `{allow: {rules: [` + egress("shop", list, https) + `]}}` }
+
+func allowed(cidr string) string {
+	return `{managementAccess: {allowedCIDRs: [` + rangeOf(cidr) + `]}}`
+}
+
+func rangeOf(cidr string) string {
+	return `{cidr: ` + cidr + `, name: x, justification: It is for an example.}`
+}
+
+func sixtyFourRanges() (ranges []string) {
+	for i := range 64 {
+		ranges = append(ranges, rangeOf(fmt.Sprintf("10.%d.0.0/16", i)))
+	}
+	return ranges
+}
 
 const https = `[{protocol: TCP, port: 443}]`
 
@@ -241,6 +278,40 @@ var celExamples = map[string]examples{
 	"reviewedBy must name who reviewed the baseline; blanks are no answer":                                                                                             {good: []string{`x`}, bad: blanks},
 	"expiresAt must lie between 2020 and 2100, such as 2027-01-31T00:00:00Z: an exemption ends; a namespace that is never to be covered belongs in namespaces.exclude": moments,
 	"reviewedAt must lie between 2020 and 2100: give the moment of the last review, such as 2026-07-01T00:00:00Z":                                                      moments,
+	"an allow-list that holds everybody allows everybody: give the ranges that administrators come from": {
+		good: []string{`0.0.0.0/1`, `"::/1"`}, bad: []string{`0.0.0.0/0`, `"::/0"`},
+	},
+	"name must say whose range it is; blanks are no answer": {good: []string{`x`}, bad: blanks},
+	"by must name who attests; blanks are no answer":        {good: []string{`x`}, bad: blanks},
+	"an attestation ends after it begins: correct until": {
+		good: []string{attestedUntil("2030-01-01T00:00:01Z")},
+		bad:  []string{attestedUntil("2030-01-01T00:00:00Z"), attestedUntil("2029-12-31T00:00:00Z")},
+	},
+	"an attestation holds for at most 396 days: look again after a year": {
+		good: []string{attestedUntil("2031-02-01T00:00:00Z")},
+		bad:  []string{attestedUntil("2031-02-01T00:00:01Z"), attestedUntil("2099-01-01T00:00:00Z")},
+	},
+	"must lie between 2020 and 2100, such as 2026-07-01T00:00:00Z": {
+		good: []string{`"2030-01-01T00:00:00-08:00"`}, bad: moments.bad,
+	},
+	"evidence must be a link such as https://wiki.example.com/firewall/2026-07": {
+		good: []string{`https://a`, `"https://wiki.example.com/x?y=z#part"`},
+		bad:  []string{`firewall`, `http://wiki.example.com/x`, `"https://"`, `ftp://wiki.example.com/x`},
+	},
+	"certificateNoticeDays must be less than maxCertificateAgeDays, or every certificate would be near its end at once": {
+		good: []string{`{maxCertificateAgeDays: 31, certificateNoticeDays: 30}`, `{}`},
+		bad:  []string{`{maxCertificateAgeDays: 30, certificateNoticeDays: 30}`, `{maxCertificateAgeDays: 30}`},
+	},
+	"must be the name of a Service: lower case letters, digits and '-', beginning with a letter": {
+		good: []string{`a`, `shop-2`}, bad: []string{`Shop`, `2-shops`, `shop.prod`, `shop-`},
+	},
+	"an offender is a namespace with the state of its coverage, or a subject": {
+		good: []string{`{namespace: shop, state: Failing, reason: X}`, `{subject: Ingress a/b, reason: X}`},
+		bad: []string{
+			`{reason: X}`, `{namespace: shop, reason: X}`, `{state: Failing, reason: X}`, `{subject: a, state: Failing, reason: X}`,
+			`{subject: a, namespace: shop, state: Failing, reason: X}`,
+		},
+	},
 	"4 nodes are tested at a time, so covering nodes takes nodes/4 intervals; that must not be more than freshnessSeconds, or the first proof is stale before the last is made": {
 		good: []string{`{intervalSeconds: 120, freshnessSeconds: 240, nodes: 8}`}, bad: []string{`{intervalSeconds: 120, freshnessSeconds: 240, nodes: 9}`},
 	},
@@ -274,6 +345,11 @@ var celExamples = map[string]examples{
 func exempt(exclude, namespaces string) string {
 	return `{namespaces: {exclude: ` + exclude + `}, exemptions: [{namespaces: ` + namespaces +
 		`, reason: It is old., approvedBy: ciso, expiresAt: "2030-01-01T00:00:00Z"}]}`
+}
+
+// attestedUntil returns an attestation of the beginning of 2030.
+func attestedUntil(end string) string {
+	return `{by: ciso, evidence: "https://wiki.example.com/x", at: "2030-01-01T00:00:00Z", until: "` + end + `"}`
 }
 
 func named(name string) string { return egress(name, `[{cidr: 10.0.0.0/8}]`, https) }

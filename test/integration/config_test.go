@@ -286,7 +286,9 @@ func (m manifests) testPermissions(t *testing.T) {
 		{operatorAccount, "list", "", "secrets", ""},
 		{operatorAccount, "get", "", "nodes/proxy", ""},
 		{operatorAccount, "list", "", "configmaps", ""},
-		{operatorAccount, "list", "apiregistration.k8s.io", "apiservices", ""},
+		{operatorAccount, "watch", "apiregistration.k8s.io", "apiservices", ""},
+		{operatorAccount, "get", "", "nodes/configz", ""}, // config/management grants these
+		{operatorAccount, "get", "", "/flagz", ""},
 		{operatorAccount, "create", "", "pods", tenant},
 		{operatorAccount, "update", "admissionregistration.k8s.io", "validatingadmissionpolicies=theirs", ""},
 		{operatorAccount, "delete", "admissionregistration.k8s.io", "validatingadmissionpolicies=pcinb-own-limits", ""},
@@ -605,7 +607,7 @@ func TestRolesGrantNothingForbidden(t *testing.T) {
 	t.Parallel()
 	kubectl := filepath.Join(cluster.Assets(repoRoot, os.Getenv("KUBEBUILDER_ASSETS")), "kubectl")
 	roles := 0
-	for _, dir := range []string{"default", "prometheus", "argocd/deploy"} {
+	for _, dir := range []string{"default", "management", "prometheus", "argocd/deploy"} {
 		rendered, err := exec.CommandContext(t.Context(), kubectl, "kustomize", filepath.Join(configDir, dir)).Output()
 		if err != nil {
 			t.Fatal(err)
@@ -627,7 +629,7 @@ func TestRolesGrantNothingForbidden(t *testing.T) {
 			}
 		}
 	}
-	if roles < 6 {
+	if roles < 7 {
 		t.Errorf("only %d roles", roles)
 	}
 

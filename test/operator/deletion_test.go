@@ -201,7 +201,7 @@ func TestANamespaceThatDoesNotGoIsTold(t *testing.T) { //nolint:paralleltest // 
 	awaitBaseline(t, b, "Ready=True/NamespaceTerminating", "Stalled")
 	want := []pcinetv1alpha1.Offender{{
 		Namespace: pcinetv1alpha1.NamespaceName(goes), State: pcinetv1alpha1.CoverageTerminating, Reason: "NamespaceTerminating",
-		Message: "Namespace " + goes + " has been terminating for more than 5 minutes: nothing is kept there. See: kubectl get namespace " + goes + " -o yaml.",
+		Message: "Namespace " + goes + " has been terminating for over 5 minutes and is left alone: kubectl get ns " + goes + " -o yaml.",
 	}}
 	if diff := cmp.Diff(want, b.Status.Offenders); diff != "" {
 		t.Errorf("offenders (-want +got):\n%s", diff)

@@ -116,6 +116,7 @@ func (s *site) work(t *testing.T) {
 		}
 		remove()
 	}
+	s.manage(t)
 	for _, b := range backends {
 		objects := b.kinds
 		if b.platform != "" {
@@ -191,6 +192,40 @@ func (s *site) startPods(t *testing.T, namespace string) error {
 		}
 	}
 	return nil
+}
+
+// manage has the operator take an inventory of management. It asks for no more: there is nothing here to connect to.
+func (s *site) manage(t *testing.T) {
+	t.Helper()
+	grafana := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: "grafana"}}
+	grafana.Spec.Ports = []corev1.ServicePort{{Port: 443}}
+	b := &pcinetv1alpha1.PCINetworkBaseline{ObjectMeta: metav1.ObjectMeta{Name: "rights-management"}}
+	b.Spec.ManagementAccess = &pcinetv1alpha1.ManagementAccess{}
+	b.Spec.Namespaces.Selector = &pcinetv1alpha1.LabelSelector{MatchLabels: map[string]pcinetv1alpha1.LabelValue{"example.com/group": "nobody"}}
+	for _, o := range []client.Object{grafana, b} {
+		if err := s.Create(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, r := range []right{
+		{group: "networking.k8s.io", resource: "ingresses", verb: "list"},
+		{group: "apiregistration.k8s.io", resource: "apiservices", verb: "list"},
+		{group: "admissionregistration.k8s.io", resource: "validatingwebhookconfigurations", verb: "list"},
+		{group: "admissionregistration.k8s.io", resource: "mutatingwebhookconfigurations", verb: "list"},
+	} {
+		eventually(t, r.String()+" is used", func() error {
+			used, _ := s.used(t)
+			if !slices.Contains(used, r) {
+				return errors.New("it is not")
+			}
+			return nil
+		})
+	}
+	for _, o := range []client.Object{grafana, b} {
+		if err := s.Delete(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func (s *site) repairAdmission(t *testing.T) {

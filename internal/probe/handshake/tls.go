@@ -5,17 +5,11 @@ package handshake
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"io"
 	"net"
-	"net/netip"
 	"syscall"
 	"time"
 
@@ -84,7 +78,7 @@ func (t Target) taking(o offer, s *snapshot.Sight, asked *bool) *tls.Config {
 		VerifyConnection: func(state tls.ConnectionState) error {
 			s.Version, s.Cipher = state.Version, state.CipherSuite
 			for _, c := range state.PeerCertificates {
-				s.Chain = append(s.Chain, certificate(c))
+				s.Chain = append(s.Chain, snapshot.CertificateOf(c))
 			}
 			s.Untrusted = untrusted(t, state.PeerCertificates)
 			return nil
@@ -178,28 +172,4 @@ func weak() []uint16 {
 		tls.TLS_RSA_WITH_RC4_128_SHA, tls.TLS_ECDHE_RSA_WITH_RC4_128_SHA, tls.TLS_ECDHE_ECDSA_WITH_RC4_128_SHA,
 		tls.TLS_RSA_WITH_3DES_EDE_CBC_SHA, tls.TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA,
 	}
-}
-
-// certificate keeps what matters of a certificate.
-func certificate(c *x509.Certificate) snapshot.Certificate {
-	sum, key := sha256.Sum256(c.Raw), sha256.Sum256(c.RawSubjectPublicKeyInfo)
-	out := snapshot.Certificate{
-		Subject: c.Subject.String(), Issuer: c.Issuer.String(), NotBefore: c.NotBefore, NotAfter: c.NotAfter,
-		DNSNames: c.DNSNames, KeyType: c.PublicKeyAlgorithm.String(), Signature: c.SignatureAlgorithm.String(), CA: c.IsCA,
-		SHA256: hex.EncodeToString(sum[:]), SPKI: hex.EncodeToString(key[:]),
-	}
-	for _, ip := range c.IPAddresses {
-		if a, ok := netip.AddrFromSlice(ip); ok {
-			out.Addresses = append(out.Addresses, a.Unmap())
-		}
-	}
-	switch k := c.PublicKey.(type) {
-	case *rsa.PublicKey:
-		out.KeyBits = k.N.BitLen()
-	case *ecdsa.PublicKey:
-		out.KeyBits = k.Curve.Params().BitSize
-	case ed25519.PublicKey:
-		out.KeyBits = 8 * len(k)
-	}
-	return out
 }

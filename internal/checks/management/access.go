@@ -1,0 +1,129 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package management
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"go4.org/netipx"
+
+	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/internal/checks"
+	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
+)
+
+// consolesRestricted (4.2; PCI DSS 1.3.1, 1.4.2): whatever leads from outside to a console lets in nobody who is not on the allow-list.
+func consolesRestricted(s Subject, v *verdicts) {
+	allowed := allowedSet(s.Access)
+	for _, d := range s.Doors {
+		subject := d.Object
+		leads := fmt.Sprintf("it leads to %s by %s", d.System, d.Kind)
+		switch {
+		case len(d.Ranges) == 0 && d.Internal:
+			v.unseen(subject, leads+" with an internal load balancer, and lets in everybody who can reach that", "Limit it: "+limit(d))
+		case len(d.Ranges) == 0:
+			v.fail(pcinetv1alpha1.ReasonConsoleExposed, subject, leads+" and lets in everybody who can reach it", "Limit it to spec.managementAccess.allowedCIDRs: "+limit(d))
+		case len(s.Access.AllowedCIDRs) == 0:
+			v.unseen(subject, leads+" for some addresses, and there is no allow-list to compare them with", "Set spec.managementAccess.allowedCIDRs")
+		default:
+			if surplus := surplus(d.Ranges, allowed); len(surplus) > 0 {
+				v.fail(pcinetv1alpha1.ReasonConsoleExposed, subject,
+					fmt.Sprintf("%s and lets in %s, which spec.managementAccess.allowedCIDRs does not", leads, join(surplus)), "Take them out, or declare them: "+limit(d))
+				continue
+			}
+			v.add(checks.Pass, pcinetv1alpha1.ReasonAccessAttested, subject, leads+" for allowed addresses alone", "")
+		}
+	}
+}
+
+// limit says how the door is narrowed.
+func limit(d snapshot.Door) string {
+	kind, object, _ := strings.Cut(d.Object, " ")
+	namespace, name, _ := strings.Cut(object, "/")
+	edit := fmt.Sprintf("kubectl edit %s -n %s %s", strings.ToLower(kind), namespace, name)
+	switch d.Kind {
+	case "LoadBalancer":
+		return edit + ", spec.loadBalancerSourceRanges"
+	case "Ingress":
+		return edit + ", the annotation of its controller for source ranges"
+	default:
+		return edit + "; it cannot be limited, so make it a ClusterIP"
+	}
+}
+
+func allowedSet(a *pcinetv1alpha1.ManagementAccess) *netipx.IPSet {
+	var b netipx.IPSetBuilder
+	for _, c := range a.AllowedCIDRs {
+		if p, err := netip.ParsePrefix(string(c.CIDR)); err == nil { // what the API server's rule lets through, does
+			b.AddPrefix(p)
+		}
+	}
+	set, _ := b.IPSet() // an error is of what was not added
+	return set
+}
+
+// surplus returns what of ranges is not allowed, as few ranges as say it.
+func surplus(ranges []netip.Prefix, allowed *netipx.IPSet) []netip.Prefix {
+	var b netipx.IPSetBuilder
+	for _, p := range ranges {
+		b.AddPrefix(p)
+	}
+	b.RemoveSet(allowed)
+	set, _ := b.IPSet()
+	return set.Prefixes()
+}
+
+// join names the first few ranges.
+func join(ranges []netip.Prefix) string {
+	const some = 3
+	var out []string
+	for _, p := range ranges[:min(len(ranges), some)] {
+		out = append(out, p.String())
+	}
+	text := strings.Join(out, ", ")
+	if more := len(ranges) - some; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
+}
+
+// apiServerPrivate (4.2; PCI DSS 1.4.2): an address of the Internet is reached from there, unless a firewall is in between. It is for an
+// assessor to see, and no verdict: a private one may be forwarded to.
+func apiServerPrivate(s Subject, v *verdicts) {
+	for n := range s.Interfaces {
+		i := &s.Interfaces[n]
+		switch a := i.Address.Addr().Unmap(); {
+		case i.Role != snapshot.RoleAPIServer:
+		case a.IsGlobalUnicast() && !a.IsPrivate() && !sharedSpace.Contains(a):
+			v.warn(pcinetv1alpha1.ReasonManagementNotObservable, name(i), "its address is one of the Internet", "See that a firewall lets in spec.managementAccess.allowedCIDRs alone")
+		default:
+			v.skip(name(i), "its address is none of the Internet, which says nothing of forwarded ones")
+		}
+	}
+}
+
+// sharedSpace is RFC 6598's, which providers give to control planes.
+var sharedSpace = netip.MustParsePrefix("100.64.0.0/10")
+
+// accessDeclared (4.2): there is an allow-list, and somebody says that it is in force where no API shows it: the API server itself knows
+// none, and firewalls are not in the cluster.
+func accessDeclared(s Subject, v *verdicts) {
+	const subject = "Who can reach the API server from outside"
+	a := s.Access.Attestation
+	switch {
+	case len(s.Access.AllowedCIDRs) == 0:
+		v.add(checks.Error, pcinetv1alpha1.ReasonAccessNotDeclared, "spec.managementAccess", "there is no allow-list", "Set allowedCIDRs, each with a name and a justification")
+	case a.By == "":
+		v.add(checks.Error, pcinetv1alpha1.ReasonManagementNotObservable, subject, "no object of the cluster shows it",
+			"Compare the firewall or the cloud's authorised networks with allowedCIDRs, and set spec.managementAccess.attestation")
+	case !a.Until.After(s.Now):
+		v.add(checks.Error, pcinetv1alpha1.ReasonAttestationExpired, subject, "the attestation of "+a.By+" has expired", "Look again, and renew spec.managementAccess.attestation")
+	case a.At.After(s.Now):
+		v.add(checks.Error, pcinetv1alpha1.ReasonAttestationExpired, subject, "the attestation of "+a.By+" is dated in the future", "Correct spec.managementAccess.attestation.at")
+	default:
+		v.add(checks.Pass, pcinetv1alpha1.ReasonAccessAttested, subject, "attested by "+a.By+", not verified: "+a.Evidence, "")
+	}
+}

@@ -1,0 +1,161 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package management
+
+import (
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+
+	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
+)
+
+// peersVerified (4.3; PCI DSS 4.2.1): who calls an interface verifies whom it has reached, or somebody in between can take its place.
+func peersVerified(s Subject, v *verdicts) {
+	for n := range s.Callees {
+		c := &s.Callees[n]
+		switch {
+		case c.Unverified:
+			v.fail(pcinetv1alpha1.ReasonPeerUnverified, c.Object, "insecureSkipTLSVerify is set, so the API server talks to whoever answers", "Set caBundle and remove insecureSkipTLSVerify")
+		case c.URL != "" && !strings.HasPrefix(c.URL, "https://"):
+			v.fail(pcinetv1alpha1.ReasonPlaintext, c.Object, "its URL is not https", "Serve it over https")
+		case len(c.Bundle) == 0 && !c.Unparsed:
+			v.warn(pcinetv1alpha1.ReasonPeerUnverified, c.Object, "it has no caBundle, so any authority that the API server's host trusts can speak for it", "Set caBundle")
+		default:
+			v.pass(c.Object, "it is verified with its caBundle")
+		}
+	}
+	spoken(s, func(i *snapshot.Interface) {
+		switch {
+		case !i.ClusterRoots && i.Roots == "":
+		case len(i.Sight.Chain) > 0 && !s.Now.Before(i.Sight.Chain[0].NotAfter): // certificatesFit says so
+		case i.Sight.Untrusted == "":
+			v.pass(name(i), "its certificate is one that its clients trust")
+		case i.Role == snapshot.RoleKubelet: // the API server may have been told of another authority, or of none: see apiServerSettings
+			v.warn(pcinetv1alpha1.ReasonPeerUnverified, name(i), "the cluster's authority does not vouch for its certificate: "+i.Sight.Untrusted,
+				"Set serverTLSBootstrap: true in the kubelet's configuration, and approve its certificate requests")
+		default:
+			v.fail(pcinetv1alpha1.ReasonPeerUnverified, name(i), "its certificate is none that its clients trust: "+i.Sight.Untrusted, "Issue one for its name, by the authority that they trust")
+		}
+	})
+}
+
+// apiServerSettings (4.3; PCI DSS 2.2.7, 7.2.1, 4.2.1): the API server knows its clients, asks who may do what, and verifies whom it calls.
+func apiServerSettings(s Subject, v *verdicts) {
+	const subject = "API server"
+	switch a := s.APIServer; a.Anonymous {
+	case http.StatusOK:
+		v.fail(pcinetv1alpha1.ReasonAnonymousAccess, subject, "it shows nodes to everybody, without credentials", "Take rights away from system:anonymous and system:unauthenticated: kubectl get clusterrolebindings -o wide")
+	case http.StatusUnauthorized:
+		v.pass(subject, "it refuses requests without credentials")
+	case http.StatusForbidden:
+		v.warn(pcinetv1alpha1.ReasonAnonymousAccess, subject, "it takes requests without credentials, and does not show nodes to them", "Limit them to health checks: AuthenticationConfiguration, anonymous.conditions")
+	default:
+		v.unseen(subject, "what it shows without credentials could not be seen", "Look at the network between the operator and the API server")
+	}
+	if s.APIServer.Flags == nil {
+		v.unseen(subject, "its settings could not be read: "+s.APIServer.Problem, "Give the operator the right to: kubectl apply --server-side -k config/management")
+		return
+	}
+	flags := s.APIServer.Flags
+	if strings.Contains(flags["authorization-mode"], "AlwaysAllow") {
+		v.fail(pcinetv1alpha1.ReasonAnonymousAccess, subject, "--authorization-mode holds AlwaysAllow", "Set --authorization-mode=Node,RBAC")
+	}
+	if flags["kubelet-certificate-authority"] == "" {
+		v.fail(pcinetv1alpha1.ReasonPeerUnverified, subject, "--kubelet-certificate-authority is not set, so it sends logs and commands to whoever answers for a kubelet",
+			"Set it to the authority of the kubelets' serving certificates")
+	} else {
+		v.pass(subject, "it verifies kubelets")
+	}
+	for server := range strings.SplitSeq(strings.Trim(flags["etcd-servers"], "[]"), ",") {
+		judgeEtcd(v, strings.TrimSpace(server))
+	}
+}
+
+// judgeEtcd judges the way from the API server to one etcd. What stays on the host crosses no network.
+func judgeEtcd(v *verdicts, server string) {
+	const subject = "API server"
+	u, err := url.Parse(server)
+	if err != nil || server == "" {
+		v.unseen(subject, "--etcd-servers could not be read", "Look at its command line")
+		return
+	}
+	local := strings.HasPrefix(u.Scheme, "unix")
+	if a, err := netip.ParseAddr(u.Hostname()); err == nil && a.IsLoopback() {
+		local = true
+	}
+	switch {
+	case strings.HasPrefix(u.Scheme, "https"), strings.HasPrefix(u.Scheme, "unixs"):
+		v.pass(subject, "it talks to etcd over TLS")
+	case local:
+		v.warn(pcinetv1alpha1.ReasonPlaintext, subject, "it talks to etcd in the clear, on its own host", "Use https in --etcd-servers")
+	default:
+		v.fail(pcinetv1alpha1.ReasonPlaintext, subject, "it talks to etcd in the clear: --etcd-servers has "+u.Scheme, "Use https in --etcd-servers, with --etcd-cafile, --etcd-certfile and --etcd-keyfile")
+	}
+}
+
+// kubeletSettings (4.3; PCI DSS 2.2.7, 7.2.1, 3.7.4): kubelets know their clients, ask who may do what, have no read-only port, and renew
+// their certificates.
+func kubeletSettings(s Subject, v *verdicts) {
+	for n := range s.Kubelets {
+		k := &s.Kubelets[n]
+		subject := "kubelet of " + k.Node
+		anonymous(v, subject, k)
+		if k.Config == nil {
+			v.unseen(subject, "its configuration could not be read: "+k.Problem, kubeletRemedy(k.Problem))
+			continue
+		}
+		judgeKubelet(v, subject, k.Config)
+	}
+}
+
+func anonymous(v *verdicts, subject string, k *snapshot.Kubelet) {
+	switch k.Anonymous {
+	case http.StatusOK:
+		v.fail(pcinetv1alpha1.ReasonAnonymousAccess, subject, "it shows its configuration to everybody, without credentials", "Set authentication.anonymous.enabled: false and authorization.mode: Webhook in the kubelet's configuration")
+	case http.StatusForbidden:
+		v.fail(pcinetv1alpha1.ReasonAnonymousAccess, subject, "it takes requests without credentials", "Set authentication.anonymous.enabled: false in the kubelet's configuration")
+	case http.StatusUnauthorized:
+		v.pass(subject, "it refuses requests without credentials")
+	default:
+		v.unseen(subject, "what it shows without credentials could not be seen", reach)
+	}
+}
+
+func kubeletRemedy(problem string) string {
+	if strings.Contains(problem, "certificate") {
+		return "Set serverTLSBootstrap: true in the kubelet's configuration, and approve its certificate requests"
+	}
+	return "Give the operator the right and the way to: kubectl apply --server-side -k config/management"
+}
+
+func judgeKubelet(v *verdicts, subject string, c *snapshot.KubeletConfig) {
+	const in = " in the kubelet's configuration"
+	rules := []struct {
+		wrong                    bool
+		reason, evidence, remedy string
+	}{
+		{c.ReadOnlyPort != 0, pcinetv1alpha1.ReasonPlaintext, "readOnlyPort is set", "Set readOnlyPort: 0" + in},
+		{c.Anonymous, pcinetv1alpha1.ReasonAnonymousAccess, "authentication.anonymous is enabled", "Set authentication.anonymous.enabled: false" + in},
+		{!c.Webhook, pcinetv1alpha1.ReasonAnonymousAccess, "authentication.webhook is not enabled", "Set authentication.webhook.enabled: true" + in},
+		{c.Authorization != "Webhook", pcinetv1alpha1.ReasonAnonymousAccess, "authorization.mode is not Webhook", "Set authorization.mode: Webhook" + in},
+		{c.TLSMinVersion == "VersionTLS10" || c.TLSMinVersion == "VersionTLS11", pcinetv1alpha1.ReasonTLSTooOld, "tlsMinVersion is " + c.TLSMinVersion, "Set tlsMinVersion: VersionTLS12" + in},
+		{!c.RotateCertificates, pcinetv1alpha1.ReasonCertificateUnfit, "rotateCertificates is off, so its client certificate is not renewed", "Set rotateCertificates: true" + in},
+	}
+	sound := true
+	for _, r := range rules {
+		if r.wrong {
+			sound = false
+			v.fail(r.reason, subject, r.evidence, r.remedy)
+		}
+	}
+	if !c.ServerTLSBootstrap && c.CertificateFile == "" {
+		v.warn(pcinetv1alpha1.ReasonCertificateUnfit, subject, "its serving certificate is its own, and renewed only when it is deleted", "Set serverTLSBootstrap: true"+in)
+	}
+	if sound {
+		v.pass(subject, "its settings are sound")
+	}
+}

@@ -1,0 +1,223 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package management
+
+import (
+	"crypto/tls"
+	"fmt"
+	"strings"
+	"time"
+
+	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
+)
+
+// mustBeClosed are interfaces that should not be there at all.
+var mustBeClosed = map[snapshot.Role]string{
+	snapshot.RoleInsecureAPI:     "End what listens there: no supported API server does, so it is a proxy such as kubectl proxy, or something else on that port",
+	snapshot.RoleKubeletReadOnly: "Set readOnlyPort: 0 in the kubelet's configuration and restart it, after moving whoever scrapes it to port 10250",
+	snapshot.RoleEtcdMetrics:     "Bind etcd's --listen-metrics-urls to 127.0.0.1, or to https",
+}
+
+// insecurePortsClosed (4.3; PCI DSS 2.2.7): the ports that serve management in the clear are closed. One that does not answer may be closed,
+// or a firewall may be in between, so that others reach it.
+func insecurePortsClosed(s Subject, v *verdicts) {
+	quiet := readOnlyOff(s)
+	for n := range s.Interfaces {
+		i := &s.Interfaces[n]
+		remedy, closed := mustBeClosed[i.Role]
+		if !closed {
+			continue
+		}
+		switch i.Sight.Speech {
+		case snapshot.SpeechClosed:
+			v.pass(name(i), "nobody listens there")
+		case snapshot.SpeechPlain:
+			v.fail(pcinetv1alpha1.ReasonPlaintext, name(i), "it answers in the clear", remedy)
+		case snapshot.SpeechTLS:
+			v.pass(name(i), "what listens there is encrypted")
+		case snapshot.SpeechUnreachable:
+			if i.Role == snapshot.RoleInsecureAPI || quiet[i.Address.Addr().String()] {
+				v.pass(name(i), "it does not answer, and by version or configuration there is none")
+				continue
+			}
+			v.unseen(name(i), "it does not answer the operator", reach)
+		default:
+			v.unseen(name(i), unseenWhy(i), reach)
+		}
+	}
+}
+
+// reach is what to do about what the operator cannot connect to.
+const reach = "Let the operator's pods connect to it: kubectl apply --server-side -k config/management, and an allow.rules entry where its namespace is denied"
+
+// readOnlyOff returns the addresses of the kubelets whose configuration says that there is no read-only port.
+func readOnlyOff(s Subject) map[string]bool {
+	out := map[string]bool{}
+	for _, k := range s.Kubelets {
+		out[k.Address.Addr().String()] = k.Config != nil && k.Config.ReadOnlyPort == 0
+	}
+	return out
+}
+
+func unseenWhy(i *snapshot.Interface) string {
+	switch i.Sight.Speech {
+	case snapshot.SpeechSilent:
+		return "it takes connections and answers nothing that could be told"
+	case snapshot.SpeechNotDialled:
+		return "it was not dialled: " + strings.TrimSuffix(strings.TrimPrefix(i.Sight.Detail, "It is "), ".")
+	case snapshot.SpeechUnreachable:
+		return "it does not answer the operator"
+	default:
+		return "it was not looked at"
+	}
+}
+
+// trafficEncrypted (4.3; PCI DSS 2.2.7, 4.2.1): whatever answers, answers TLS. Who is not there has nothing to encrypt.
+func trafficEncrypted(s Subject, v *verdicts) {
+	for n := range s.Interfaces {
+		i := &s.Interfaces[n]
+		if _, closed := mustBeClosed[i.Role]; closed {
+			continue
+		}
+		switch {
+		case i.UDP:
+			v.skip(name(i), "whether a UDP port encrypts cannot be seen")
+		case i.Sight.Speech == snapshot.SpeechTLS:
+			v.pass(name(i), "it speaks TLS")
+		case i.Sight.Speech == snapshot.SpeechPlain:
+			v.fail(pcinetv1alpha1.ReasonPlaintext, name(i), "it answers in the clear", plainRemedy(i))
+		case i.Sight.Speech == snapshot.SpeechClosed:
+			v.skip(name(i), "nobody listens there")
+		case i.Sight.Speech == snapshot.SpeechUnreachable && expectedUnreachable[i.Role]:
+			v.skip(name(i), "it does not answer from here; most bind it to their own host")
+		default:
+			v.unseen(name(i), unseenWhy(i), reach)
+		}
+	}
+}
+
+// expectedUnreachable are interfaces that should answer their own host alone, or have no fixed port.
+var expectedUnreachable = map[snapshot.Role]bool{
+	snapshot.RoleScheduler: true, snapshot.RoleControllerManager: true, snapshot.RoleKonnectivity: true, snapshot.RoleEtcd: true,
+}
+
+func plainRemedy(i *snapshot.Interface) string {
+	switch i.Role {
+	case snapshot.RoleEtcd:
+		return "Start etcd with https in --listen-client-urls and --listen-peer-urls, and with --client-cert-auth"
+	case snapshot.RoleSupporting:
+		return "Turn on TLS in " + i.System + ", and in whoever asks it"
+	default:
+		return "Give it a certificate and turn off its plain listener"
+	}
+}
+
+// spoken calls f with every interface that speaks TLS. Those that should be closed are left to insecurePortsClosed.
+func spoken(s Subject, f func(i *snapshot.Interface)) {
+	for n := range s.Interfaces {
+		if i := &s.Interfaces[n]; i.Sight.Speech == snapshot.SpeechTLS {
+			f(i)
+		}
+	}
+}
+
+// MinimumTLS returns the oldest acceptable version, as crypto/tls numbers them.
+func MinimumTLS(e *pcinetv1alpha1.ManagementEncryption) uint16 {
+	if e.MinimumTLSVersion == pcinetv1alpha1.TLSVersion13 {
+		return tls.VersionTLS13
+	}
+	return tls.VersionTLS12
+}
+
+// strongVersions (4.3; PCI DSS 4.2.1, 12.3.3): nothing older than the minimum is accepted, and no cipher that is broken.
+func strongVersions(s Subject, v *verdicts) {
+	minimum := MinimumTLS(s.Encryption)
+	spoken(s, func(i *snapshot.Interface) {
+		sight := &i.Sight
+		switch {
+		case sight.Old == snapshot.Accepted, sight.Version != 0 && sight.Version < minimum:
+			v.fail(pcinetv1alpha1.ReasonTLSTooOld, name(i), "it accepts versions below TLS "+string(s.Encryption.MinimumTLSVersion), minimumRemedy(i, minimum))
+		case sight.Weak == snapshot.Accepted:
+			v.fail(pcinetv1alpha1.ReasonTLSTooOld, name(i), "it accepts RC4 or triple DES", "Limit its cipher suites to those with AES-GCM or ChaCha20")
+		case sight.Old == "" || sight.Weak == "":
+			v.unseen(name(i), "whether it accepts old versions or weak ciphers could not be told in time", "Nothing: it is asked again within the hour")
+		default:
+			v.pass(name(i), "it accepts nothing below TLS "+string(s.Encryption.MinimumTLSVersion))
+		}
+	})
+}
+
+func minimumRemedy(i *snapshot.Interface, minimum uint16) string {
+	flag := "VersionTLS12"
+	if minimum == tls.VersionTLS13 {
+		flag = "VersionTLS13"
+	}
+	switch i.Role {
+	case snapshot.RoleAPIServer, snapshot.RoleScheduler, snapshot.RoleControllerManager:
+		return "Start it with --tls-min-version=" + flag
+	case snapshot.RoleKubelet:
+		return "Set tlsMinVersion: " + flag + " in the kubelet's configuration"
+	case snapshot.RoleEtcd:
+		return "Start etcd with --tls-min-version=" + strings.Replace(flag, "VersionTLS1", "TLS1.", 1)
+	default:
+		return "Raise the lowest version that it accepts"
+	}
+}
+
+// The smallest keys that NIST SP 800-57 takes for 112 bits of strength.
+const (
+	minRSA = 2048
+	minEC  = 224
+)
+
+// certificatesFit (4.3; PCI DSS 3.7.1, 3.7.4, 3.7.5, 4.2.1): the certificates that were sent and those that clients trust are valid, strong
+// enough, and not used for longer than their cryptoperiod.
+func certificatesFit(s Subject, v *verdicts) {
+	spoken(s, func(i *snapshot.Interface) {
+		if len(i.Sight.Chain) == 0 {
+			v.unseen(name(i), "no certificate was seen: no handshake succeeds", "Look with openssl s_client")
+			return
+		}
+		s.certificate(v, name(i), &i.Sight.Chain[0])
+	})
+	for n := range s.Callees {
+		c := &s.Callees[n]
+		if c.Unparsed {
+			v.fail(pcinetv1alpha1.ReasonCertificateUnfit, c.Object, "a part of its caBundle is no certificate", "Correct its caBundle")
+		}
+		for b := range c.Bundle {
+			if ca := &c.Bundle[b]; !s.Now.Before(ca.NotAfter) {
+				v.fail(pcinetv1alpha1.ReasonCertificateUnfit, c.Object, "its caBundle holds an authority that has expired: "+ca.Subject, "Remove it from its caBundle")
+			}
+		}
+	}
+}
+
+// certificate judges one serving certificate.
+func (s Subject) certificate(v *verdicts, subject string, c *snapshot.Certificate) {
+	const day = 24 * time.Hour
+	age := time.Duration(s.Encryption.MaxCertificateAgeDays) * day
+	notice := time.Duration(s.Encryption.CertificateNoticeDays) * day
+	const renew = "Issue a new certificate with a new key"
+	bad := func(evidence string) { v.fail(pcinetv1alpha1.ReasonCertificateUnfit, subject, evidence, renew) }
+	switch {
+	case !s.Now.Before(c.NotAfter):
+		bad("its certificate has expired")
+	case s.Now.Before(c.NotBefore):
+		bad("its certificate is not valid yet")
+	case (c.KeyType == "RSA" && c.KeyBits < minRSA) || (c.KeyType == "ECDSA" && c.KeyBits < minEC) || c.KeyType == "DSA":
+		bad(fmt.Sprintf("its key is too small: %s with %d bits", c.KeyType, c.KeyBits))
+	case strings.Contains(c.Signature, "SHA1") || strings.Contains(c.Signature, "MD5"):
+		bad("its certificate is signed with " + c.Signature)
+	case s.Now.Sub(c.NotBefore) > age:
+		bad(fmt.Sprintf("its certificate is more than %d days old", s.Encryption.MaxCertificateAgeDays))
+	case c.NotAfter.Sub(s.Now) < notice:
+		v.warn(pcinetv1alpha1.ReasonCertificateUnfit, subject, "its certificate expires on "+c.NotAfter.UTC().Format(time.DateOnly), renew)
+	case s.Now.Sub(c.NotBefore) > age-notice:
+		v.warn(pcinetv1alpha1.ReasonCertificateUnfit, subject, "its certificate will soon be older than its cryptoperiod", renew)
+	default:
+		v.pass(subject, "its certificate is valid, strong enough and not too old")
+	}
+}

@@ -1,0 +1,135 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package management
+
+import (
+	"cmp"
+	"context"
+	"net/netip"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
+)
+
+// apiServerName is a name that every API server's certificate holds, and its clients in the cluster ask for.
+const apiServerName = "kubernetes.default.svc"
+
+// The ports that nobody declares: those of kubernetes/pkg/cluster/ports, kubeadm and konnectivity. The insecure ports are closed in
+// every supported version, so whoever answers there is something else, such as a proxy.
+const (
+	kubeletPort   = 10250
+	readOnlyPort  = 10255
+	insecureAPI   = 8080
+	etcdClients   = 2379
+	etcdPeers     = 2380
+	etcdMetrics   = 2381
+	schedulerPort = 10259
+	managerPort   = 10257
+	konnectivity  = 8132
+)
+
+// controlPlanePorts are looked at on every host of the control plane.
+var controlPlanePorts = []struct {
+	port uint16
+	role snapshot.Role
+}{
+	{insecureAPI, snapshot.RoleInsecureAPI},
+	{etcdClients, snapshot.RoleEtcd},
+	{etcdPeers, snapshot.RoleEtcd},
+	{etcdMetrics, snapshot.RoleEtcdMetrics},
+	{schedulerPort, snapshot.RoleScheduler},
+	{managerPort, snapshot.RoleControllerManager},
+	{konnectivity, snapshot.RoleKonnectivity},
+}
+
+// nodes finds the kubelets, and the hosts of the control plane.
+func (i *inventory) nodes(ctx context.Context) {
+	pages(ctx, i, "nodes", func(list *corev1.NodeList) {
+		for n := range list.Items {
+			i.node(&list.Items[n])
+		}
+	})
+}
+
+// node takes the first internal address: a kubelet listens on every one.
+func (i *inventory) node(n *corev1.Node) {
+	var address netip.Addr
+	for _, a := range n.Status.Addresses {
+		if parsed, err := netip.ParseAddr(a.Address); err == nil && a.Type == corev1.NodeInternalIP {
+			address = parsed
+			break
+		}
+	}
+	if !address.IsValid() {
+		i.out.Gaps = append(i.out.Gaps, snapshot.Gap{What: "Node " + n.Name, Why: "it has no internal address", Remedy: "See kubectl get node -o wide"})
+		return
+	}
+	object := "Node " + n.Name
+	port := cmp.Or(uint16(n.Status.DaemonEndpoints.KubeletEndpoint.Port), kubeletPort)
+	i.add(snapshot.Interface{Address: netip.AddrPortFrom(address, port), Role: snapshot.RoleKubelet, Object: object, ClusterRoots: true})
+	i.add(snapshot.Interface{Address: netip.AddrPortFrom(address, readOnlyPort), Role: snapshot.RoleKubeletReadOnly, Object: object})
+	for _, label := range []string{"node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master", "node-role.kubernetes.io/etcd"} {
+		if _, has := n.Labels[label]; has {
+			i.hosts[address] = object
+		}
+	}
+}
+
+// controlPlane finds hosts and flags by the static pods of kubeadm and RKE2. Whoever rules a node could fake them, so what an
+// API server says of itself counts more.
+func (i *inventory) controlPlane(ctx context.Context) {
+	pages(ctx, i, "pods", func(list *corev1.PodList) {
+		for p := range list.Items {
+			pod := &list.Items[p]
+			if address, err := netip.ParseAddr(pod.Status.HostIP); err == nil && i.hosts[address] == "" {
+				i.hosts[address] = "Pod " + pod.Namespace + "/" + pod.Name
+			}
+			if pod.Labels["component"] == "kube-apiserver" && len(pod.Spec.Containers) > 0 && i.out.APIServer.Flags == nil {
+				c := pod.Spec.Containers[0]
+				i.out.APIServer.Flags = commandLine(slices.Concat(c.Command, c.Args))
+				i.out.APIServer.Source = "Pod " + pod.Namespace + "/" + pod.Name
+			}
+		}
+	}, client.InNamespace(metav1.NamespaceSystem), client.MatchingLabels{"tier": "control-plane"})
+	for address, object := range i.hosts {
+		for _, p := range controlPlanePorts {
+			i.add(snapshot.Interface{Address: netip.AddrPortFrom(address, p.port), Role: p.role, Object: object})
+		}
+	}
+}
+
+// flagsOfInterest are those of the API server that are judged. Others may be secret, and are not kept.
+var flagsOfInterest = []string{"anonymous-auth", "authorization-mode", "authorization-config", "authentication-config", "etcd-servers", "kubelet-certificate-authority"}
+
+// commandLine reads the flags of interest, which all have the form --name=value in a static pod.
+func commandLine(args []string) map[string]string {
+	out := map[string]string{}
+	for _, arg := range args {
+		name, value, _ := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+		if slices.Contains(flagsOfInterest, name) {
+			out[name] = value
+		}
+	}
+	return out
+}
+
+// apiServer finds the endpoints of the API server.
+func (i *inventory) apiServer(ctx context.Context) {
+	pages(ctx, i, "endpointslices", func(list *discoveryv1.EndpointSliceList) {
+		for _, e := range endpointsIn(list.Items) {
+			i.add(snapshot.Interface{
+				Address: e.address, Role: snapshot.RoleAPIServer, Object: "Service default/kubernetes", ServerName: apiServerName, ClusterRoots: true,
+			})
+			i.add(snapshot.Interface{
+				Address: netip.AddrPortFrom(e.address.Addr(), insecureAPI), Role: snapshot.RoleInsecureAPI, Object: "Service default/kubernetes",
+			})
+		}
+	}, client.InNamespace(metav1.NamespaceDefault), client.MatchingLabels{discoveryv1.LabelServiceName: "kubernetes"})
+}

@@ -1,0 +1,131 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package management
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+func TestSupportingSystemsAreRecognised(t *testing.T) {
+	t.Parallel()
+	cases := map[string]struct {
+		name   string
+		labels map[string]string
+		want   string
+	}{
+		"by the label of charts":       {"x", map[string]string{"app.kubernetes.io/name": "prometheus"}, "Prometheus"},
+		"by ECK's label":               {"logs-es-http", map[string]string{"common.k8s.elastic.co/type": "elasticsearch"}, "Elasticsearch"},
+		"by the label of older charts": {"x", map[string]string{"k8s-app": "metrics-server"}, "metrics-server"},
+		"by its name":                  {"grafana", nil, "Grafana"},
+		"the first label counts":       {"grafana", map[string]string{"app.kubernetes.io/name": "loki", "app": "tempo"}, "Loki"},
+		"a shop is none":               {"shop", map[string]string{"app": "shop"}, ""},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: tc.name, Labels: tc.labels}}
+			if got := recognise(s); got != tc.want {
+				t.Errorf("it is %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestRanges(t *testing.T) {
+	t.Parallel()
+	const nginx = "nginx.ingress.kubernetes.io/whitelist-source-range"
+	cases := map[string]struct {
+		spec        []string
+		annotations map[string]string
+		want        string
+	}{
+		"none":                           {want: "[]"},
+		"of the spec":                    {spec: []string{"192.0.2.0/24", " 2001:db8::/32 "}, want: "[192.0.2.0/24 2001:db8::/32]"},
+		"of an annotation":               {annotations: map[string]string{nginx: "192.0.2.0/24, 198.51.100.7"}, want: "[192.0.2.0/24 198.51.100.7/32]"},
+		"the spec counts more":           {spec: []string{"192.0.2.0/24"}, annotations: map[string]string{nginx: "10.0.0.0/8"}, want: "[192.0.2.0/24]"},
+		"with host bits":                 {spec: []string{"192.0.2.9/24"}, want: "[192.0.2.0/24]"},
+		"nothing but nonsense is none":   {annotations: map[string]string{nginx: "office"}, want: "[]"},
+		"nonsense beside a range":        {annotations: map[string]string{nginx: "office,192.0.2.0/24"}, want: "[192.0.2.0/24]"},
+		"an annotation of somebody else": {annotations: map[string]string{"example.com/ranges": "192.0.2.0/24"}, want: "[]"},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if got := fmt.Sprint(rangesOf(tc.spec, tc.annotations)); got != tc.want {
+				t.Errorf("they are %s, want %s", got, tc.want)
+			}
+		})
+	}
+}
+
+// Of each port a few endpoints are kept, always the same ones; those that are not ready are none.
+func TestEndpoints(t *testing.T) {
+	t.Parallel()
+	slice := discoveryv1.EndpointSlice{Ports: []discoveryv1.EndpointPort{
+		{Name: new("web"), Port: new(int32(443))},
+		{Name: new("mesh"), Port: new(int32(9094)), Protocol: new(corev1.ProtocolUDP)},
+		{Name: new("any")}, // of every port
+	}}
+	for i := 9; i > 0; i-- {
+		slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{Addresses: []string{fmt.Sprintf("10.0.0.%d", i)}})
+	}
+	slice.Endpoints[8].Conditions.Ready = new(false) // 10.0.0.1
+	var got []string
+	for _, e := range bounded(endpointsIn([]discoveryv1.EndpointSlice{slice})) {
+		got = append(got, fmt.Sprint(e.address, " ", e.name, " ", e.udp))
+	}
+	var want []string
+	for i := 2; i < 6; i++ {
+		want = append(want, fmt.Sprintf("10.0.0.%d:443 web false", i), fmt.Sprintf("10.0.0.%d:9094 mesh true", i))
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("endpoints (-want +got):\n%s", diff)
+	}
+}
+
+func TestFlagsOfAStaticPod(t *testing.T) {
+	t.Parallel()
+	got := commandLine([]string{"kube-apiserver", "--etcd-servers=https://127.0.0.1:2379", "--token-auth-file=secret", "--anonymous-auth=false", "kubelet-certificate-authority"})
+	want := map[string]string{"etcd-servers": "https://127.0.0.1:2379", "anonymous-auth": "false", "kubelet-certificate-authority": ""}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("flags (-want +got):\n%s", diff)
+	}
+}
+
+// A node with several addresses has one kubelet; one without an internal address is a gap.
+func TestNodes(t *testing.T) {
+	t.Parallel()
+	i := &inventory{hosts: map[netip.Addr]string{}}
+	i.node(&corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: "cp", Labels: map[string]string{"node-role.kubernetes.io/control-plane": ""}},
+		Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{
+			{Type: corev1.NodeHostName, Address: "cp"},
+			{Type: corev1.NodeExternalIP, Address: "203.0.113.7"},
+			{Type: corev1.NodeInternalIP, Address: "10.0.0.1"},
+			{Type: corev1.NodeInternalIP, Address: "2001:db8::1"},
+		}},
+	})
+	i.node(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "lost"}})
+	var got []string
+	for _, in := range i.out.Interfaces {
+		got = append(got, fmt.Sprint(in.Role, " ", in.Address, " ", in.Object))
+	}
+	for _, g := range i.out.Gaps {
+		got = append(got, g.What+": "+g.Why)
+	}
+	want := []string{"kubelet 10.0.0.1:10250 Node cp", "read-only kubelet port 10.0.0.1:10255 Node cp", "Node lost: it has no internal address"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("found (-want +got):\n%s", diff)
+	}
+	if i.hosts[netip.MustParseAddr("10.0.0.1")] != "Node cp" {
+		t.Errorf("hosts of the control plane are %v", i.hosts)
+	}
+}

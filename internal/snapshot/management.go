@@ -1,0 +1,127 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package snapshot
+
+import (
+	"net/netip"
+)
+
+// Management is what was observed of the interfaces by which the cluster is managed and watched.
+type Management struct {
+	// Interfaces are sorted by address, role and object. Sights are empty where nobody has looked.
+	Interfaces []Interface
+	// Doors lead to consoles from outside the cluster.
+	Doors []Door
+	// Callees are what the API server calls: aggregated APIs and webhooks.
+	Callees []Callee
+	// Kubelets are what kubelets answered, sorted by node; nil where nobody has asked.
+	Kubelets []Kubelet
+	// APIServer is what is known of the API server's settings.
+	APIServer APIServer
+	// Gaps say what could not be read, or was left out.
+	Gaps []Gap
+}
+
+// Interface is one port of one host, by which the cluster is managed or watched.
+type Interface struct {
+	Address netip.AddrPort
+	Role    Role
+	// Object is what it was found by, for people: Node n1, or Service monitoring/grafana.
+	Object string
+	// System is what a supporting system is, such as Grafana.
+	System string
+	// ServerName is the name that its clients ask for; "" where they use the address.
+	ServerName string
+	// Roots are what its clients trust, in PEM. ClusterRoots says that it is the cluster's authority. With neither nothing is
+	// known of its clients.
+	Roots        string
+	ClusterRoots bool
+	// UDP ports are listed and never dialled: whether they encrypt cannot be seen.
+	UDP   bool
+	Sight Sight
+}
+
+// Role is what an interface is for.
+type Role string
+
+// The roles.
+const (
+	RoleAPIServer         Role = "API server"
+	RoleInsecureAPI       Role = "insecure API port"
+	RoleKubelet           Role = "kubelet"
+	RoleKubeletReadOnly   Role = "read-only kubelet port"
+	RoleEtcd              Role = "etcd"
+	RoleEtcdMetrics       Role = "etcd metrics"
+	RoleScheduler         Role = "scheduler"
+	RoleControllerManager Role = "controller manager"
+	RoleKonnectivity      Role = "konnectivity"
+	RoleAggregatedAPI     Role = "aggregated API"
+	RoleWebhook           Role = "webhook"
+	RoleSupporting        Role = "supporting system"
+)
+
+// Door is a way to a console from outside the cluster.
+type Door struct {
+	// Object is the Service or Ingress; System what it leads to; Kind how it is opened: LoadBalancer, NodePort, ExternalIP or
+	// Ingress.
+	Object, System, Kind string
+	// Ranges may come in; empty for everybody who can reach it.
+	Ranges []netip.Prefix
+	// Internal says that the load balancer was asked to have no public address.
+	Internal bool
+}
+
+// Callee is something that the API server calls, and sends requests or objects of users to.
+type Callee struct {
+	// Object is the APIService or webhook configuration, with the webhook's name.
+	Object string
+	// Service is namespace/name, or "" for a URL; URL is empty for a Service.
+	Service, URL string
+	// Unverified says that the API server is told not to verify its certificate.
+	Unverified bool
+	// Bundle is what it is verified with; empty for the authorities of the API server's host. Unparsed says that there is one
+	// which is not PEM.
+	Bundle   []Certificate
+	Unparsed bool
+}
+
+// Kubelet is what one kubelet answered over HTTPS.
+type Kubelet struct {
+	Node    string
+	Address netip.AddrPort
+	// Anonymous is the HTTP status of a request for its configuration without credentials; 0 if there was no answer.
+	Anonymous int
+	// Config is nil when it could not be read; Problem says why.
+	Config  *KubeletConfig
+	Problem string
+}
+
+// KubeletConfig is what matters of a kubelet's effective configuration (kubelet.config.k8s.io/v1beta1).
+type KubeletConfig struct {
+	ReadOnlyPort int32
+	// Anonymous and Webhook are ways to authenticate.
+	Anonymous, Webhook bool
+	Authorization      string
+	// TLSMinVersion is as crypto/tls names it, such as VersionTLS12; "" for the default of Go.
+	TLSMinVersion string
+	// RotateCertificates is about the client's, ServerTLSBootstrap about the server's: signed by the cluster and renewed.
+	RotateCertificates, ServerTLSBootstrap bool
+	// CertificateFile is a serving certificate that somebody else renews.
+	CertificateFile string
+}
+
+// APIServer is what is known of the API server's settings.
+type APIServer struct {
+	// Flags are by name, without dashes; nil when they could not be read, and Problem says why. Source is where they are from.
+	Flags           map[string]string
+	Source, Problem string
+	// Anonymous is the HTTP status of a request for the list of nodes without credentials; 0 if there was no answer.
+	Anonymous int
+}
+
+// Gap is something that could not be seen.
+type Gap struct {
+	// What is missing, Why, and what to do about it.
+	What, Why, Remedy string
+}
