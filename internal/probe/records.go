@@ -243,7 +243,9 @@ func (r *Record) standing(terms Terms, now time.Time) (at time.Time, disproof st
 			at = proven
 		}
 	}
-	if at.IsZero() || now.Sub(at) >= terms.Freshness {
+	// Where no canary starts any more the agent may have stopped since: what it did before says nothing about that.
+	startsNoMore := r.Problem.Reason == pcinetv1alpha1.ReasonCanaryNotStarted && r.Tried.After(at)
+	if at.IsZero() || startsNoMore || now.Sub(at) >= terms.Freshness {
 		return time.Time{}, ""
 	}
 	return at, ""

@@ -76,6 +76,12 @@ func TestSummarise(t *testing.T) {
 		"canaries do not start": {nodes: ab[:1], notes: []note{func(r probe.Records) {
 			r.Fail(probe.Problem{Reason: "CanaryNotStarted", Message: "No room."}, noon, "a")
 		}}, want: "Unknown/CanaryNotStarted: 0 of 1 nodes are proven. No room."},
+		"a fresh proof does not outlive that canaries start": {nodes: ab, notes: []note{tested(time.Minute, shown(probe.Proven, both, "a", "b")), func(r probe.Records) {
+			r.Fail(probe.Problem{Reason: "CanaryNotStarted", Message: "No sandbox on b."}, noon, "b")
+		}}, want: "Unknown/CanaryNotStarted: 1 of 2 nodes are proven. No sandbox on b."},
+		"a fresh proof outlives that a node is not Ready": {nodes: ab[:1], notes: []note{tested(time.Minute, shown(probe.Proven, both, "a")), func(r probe.Records) {
+			r.Mark(probe.Problem{Reason: "CanaryNotStarted", Message: "a is not Ready."}, "a")
+		}}, want: "True/DenialProven"},
 		"a node that is gone does not count": {nodes: ab[:1], notes: []note{
 			tested(0, shown(probe.Disproven, both, "b")), tested(time.Minute, shown(probe.Proven, both, "a")), func(r probe.Records) { r.Keep(ab[:1]) },
 		}, want: "True/DenialProven", oldest: time.Minute},
