@@ -96,7 +96,7 @@ func TestEnforcementIsProven(t *testing.T) {
 		run(t, "delete", "namespace", probe.Namespace)
 		t.Log(awaitCondition(t, b, "EnforcementProven=Unknown/CanaryNamespaceMissing"))
 		began := time.Now()
-		run(t, "apply", "--server-side", "-k", "config/default")
+		run(t, "apply", "--server-side", "-k", "config/probe") // the Deployment may have been upgraded by others
 		awaitCondition(t, b, proven, fmt.Sprintf("on %d of %d nodes", n, n))
 		t.Logf("It was True again %s after it was installed again.", since(began))
 	})
