@@ -42,7 +42,7 @@ func TestTheWorstStatusIsAccepted(t *testing.T) {
 			r := &controllers.BaselineReconciler{
 				Reader: env.client, Cache: env.client, Store: store, Clock: clock.RealClock{}, Backends: backends,
 				Applier:  &internalapply.Applier{Client: env.client, Observe: func(client.Object, internalapply.Operation, error) { writes++ }},
-				Platform: platform, Guards: &controllers.GuardReconciler{}, Admissions: &controllers.AdmissionReconciler{},
+				Platform: platform, Guards: &controllers.GuardReconciler{}, Admissions: &controllers.AdmissionReconciler{}, Managements: &controllers.ManagementReconciler{},
 				Proofs:   controllers.NewProofs(),
 				Metrics:  metrics.New(prometheus.NewRegistry()),
 				Recorder: events.NewFakeRecorder(100),
