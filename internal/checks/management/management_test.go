@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -261,6 +262,15 @@ func TestChecks(t *testing.T) {
 		"an API server that nobody has looked at": {
 			func(s *management.Subject) { s.Interfaces[apiServer].Sight = snapshot.Sight{} },
 			[]string{"TrafficEncrypted error ManagementNotObservable: API server 10.0.0.1:6443 (Service default/kubernetes): it was not looked at"},
+		},
+
+		"no API server is found": {
+			func(s *management.Subject) { s.Interfaces = slices.Delete(s.Interfaces, apiServer, apiServer+1) },
+			[]string{"TrafficEncrypted error ManagementNotObservable: API server: no endpoint of it that listens was found"},
+		},
+		"nobody listens where the API server should": {
+			speech(apiServer, snapshot.SpeechClosed),
+			[]string{"TrafficEncrypted error ManagementNotObservable: API server: no endpoint of it that listens was found"},
 		},
 
 		"an API server that takes TLS 1.1": {

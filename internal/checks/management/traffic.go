@@ -74,13 +74,16 @@ func unseenWhy(i *snapshot.Interface) string {
 	}
 }
 
-// trafficEncrypted (4.3; PCI DSS 2.2.7, 4.2.1): whatever answers, answers TLS. Who is not there has nothing to encrypt.
+// trafficEncrypted (4.3; PCI DSS 2.2.7, 4.2.1): whatever answers, answers TLS. Who is not there has nothing to encrypt, but an API server
+// is somewhere.
 func trafficEncrypted(s Subject, v *verdicts) {
+	found := false
 	for n := range s.Interfaces {
 		i := &s.Interfaces[n]
 		if _, closed := mustBeClosed[i.Role]; closed {
 			continue
 		}
+		found = found || i.Role == snapshot.RoleAPIServer && i.Sight.Speech != snapshot.SpeechClosed
 		switch {
 		case i.UDP:
 			v.skip(name(i), "whether a UDP port encrypts cannot be seen")
@@ -95,6 +98,9 @@ func trafficEncrypted(s Subject, v *verdicts) {
 		default:
 			v.unseen(name(i), unseenWhy(i), reach)
 		}
+	}
+	if !found {
+		v.unseen("API server", "no endpoint of it that listens was found", "See kubectl get endpointslices -n default -l kubernetes.io/service-name=kubernetes")
 	}
 }
 
