@@ -121,7 +121,8 @@ func (r *BaselineReconciler) hold(s *baselineScope) time.Duration {
 		r.started = s.now
 	}
 	known := s.guardKnown || s.baseline.Spec.GuardLayer != pcinetv1alpha1.GuardLayerAuto
-	known = known && s.tally.Behind == 0 && s.engine.Observed && s.admissionKnown && s.proofKnown
+	known = known && s.tally.Behind == 0 && s.engine.Observed && s.admissionKnown && s.proofKnown &&
+		(s.managementKnown || managesNothing(s.baseline))
 	if known || s.baseline.Status.ObservedGeneration != s.baseline.Generation {
 		return 0
 	}

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 
-	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
@@ -85,12 +84,11 @@ func summarize(findings []checks.Finding, clause string) metav1.Condition {
 	case clause == checks.Access:
 		return metav1.Condition{Status: metav1.ConditionTrue, Reason: pcinetv1alpha1.ReasonAccessAttested, Message: passed.Message()}
 	default:
-		return metav1.Condition{Status: metav1.ConditionTrue, Reason: pcinetv1alpha1.ReasonTrafficEncrypted, Message: "Every interface that was found encrypts."}
+		return metav1.Condition{Status: metav1.ConditionTrue, Reason: pcinetv1alpha1.ReasonTrafficEncrypted, Message: "Every interface that answers encrypts."}
 	}
 }
 
-// setManagement sets the conditions of 4.2 and 4.3. What the last process has seen holds until this one has looked, which takes a
-// minute where there are many nodes: it is no older than what a process that has not ended would say.
+// setManagement sets the conditions of 4.2 and 4.3. Until this process has looked they are Unknown.
 func (s *baselineScope) setManagement(c *status.Conditions) {
 	for _, m := range []struct {
 		kind     string
@@ -107,37 +105,28 @@ func (s *baselineScope) setManagement(c *status.Conditions) {
 			"Nobody asks to look at management traffic (4.3): spec.managementEncryption: {}.",
 		},
 	} {
-		old := apimeta.FindStatusCondition(s.baseline.Status.Conditions, m.kind)
 		switch {
 		case !m.declared:
 			c.Set(m.kind, metav1.ConditionUnknown, pcinetv1alpha1.ReasonNotAssessed, m.unset)
 		case s.managementKnown:
 			c.Set(m.kind, m.result.Status, m.result.Reason, m.result.Message)
-		case old != nil && old.ObservedGeneration == s.baseline.Generation && old.Reason != pcinetv1alpha1.ReasonNotAssessed:
-			c.Set(m.kind, old.Status, old.Reason, old.Message)
 		default:
 			c.Set(m.kind, metav1.ConditionUnknown, pcinetv1alpha1.ReasonNotObserved, "The management interfaces are being looked at.")
 		}
 	}
 }
 
-// managementOffenders are those of the last process until this one has looked.
+// managesNothing says whether the baseline declares nothing of management.
+func managesNothing(b *pcinetv1alpha1.PCINetworkBaseline) bool {
+	return b.Spec.ManagementAccess == nil && b.Spec.ManagementEncryption == nil
+}
+
+// managementOffenders are the interfaces that fail; none until this process has looked.
 func (s *baselineScope) managementOffenders() []pcinetv1alpha1.Offender {
-	switch b := s.baseline; {
-	case b.Spec.ManagementAccess == nil && b.Spec.ManagementEncryption == nil:
-		return nil
-	case s.managementKnown:
-		return s.management.offenders
-	case b.Status.ObservedGeneration != b.Generation:
+	if !s.managementKnown || managesNothing(s.baseline) {
 		return nil
 	}
-	var out []pcinetv1alpha1.Offender
-	for _, o := range s.baseline.Status.Offenders {
-		if o.Subject != "" {
-			out = append(out, o)
-		}
-	}
-	return out
+	return s.management.offenders
 }
 
 // offenders joins namespaces and interfaces: first the namespaces that are Failing, then interfaces, then the others.

@@ -116,6 +116,7 @@ func TestTheLastStatusStandsUntilThePlatformWasLookedAt(t *testing.T) {
 		behind   int
 		observed bool
 		probed   bool
+		declared bool
 		seen     int64
 		held     bool
 	}{
@@ -123,12 +124,16 @@ func TestTheLastStatusStandsUntilThePlatformWasLookedAt(t *testing.T) {
 		"the platform was not looked at":         {probed: true, seen: 1, held: true},
 		"some namespaces were not looked at":     {behind: 1, observed: true, probed: true, seen: 1, held: true},
 		"the canaries' namespace was not looked": {observed: true, seen: 1, held: true},
+		"the management was not looked at":       {observed: true, probed: true, declared: true, seen: 1, held: true},
 		"a new generation is told at once":       {seen: 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := scopeWith(engines.Assessment{Observed: tc.observed})
 			s.admissionKnown, s.proofKnown = true, tc.probed
+			if tc.declared {
+				s.baseline.Spec.ManagementEncryption = &pcinetv1alpha1.ManagementEncryption{}
+			}
 			s.tally.Behind, s.baseline.Status.ObservedGeneration = tc.behind, tc.seen
 			if after := (&BaselineReconciler{}).hold(s); (after > 0) != tc.held {
 				t.Errorf("held for %s, want held %t", after, tc.held)

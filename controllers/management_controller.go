@@ -132,7 +132,7 @@ func (r *ManagementReconciler) declared(ctx context.Context) ([]pcinetv1alpha1.P
 		return nil, fmt.Errorf("listing baselines: %w", err)
 	}
 	items := slices.DeleteFunc(slices.Clone(list.Items), func(b pcinetv1alpha1.PCINetworkBaseline) bool {
-		return b.Spec.ManagementAccess == nil && b.Spec.ManagementEncryption == nil
+		return managesNothing(&b)
 	})
 	r.results.Range(func(name, _ any) bool {
 		if !slices.ContainsFunc(items, func(b pcinetv1alpha1.PCINetworkBaseline) bool { return b.Name == name }) {

@@ -151,7 +151,7 @@ const (
 	ReasonPeerUnverified = "PeerUnverified"
 	// ReasonAnonymousAccess: a management interface serves who has not logged in, or does not ask who may do what.
 	ReasonAnonymousAccess = "AnonymousAccess"
-	// ReasonTrafficEncrypted: every management interface that was found encrypts, with keys that are young and strong enough.
+	// ReasonTrafficEncrypted: every management interface that answers encrypts, with keys that are young and strong enough.
 	ReasonTrafficEncrypted = "TrafficEncrypted"
 )
 
