@@ -21,7 +21,7 @@ SEED     ?= 1
 FAULTS := faults fights outages lifecycle burst
 
 # Packages that take values and return values. verify-imports keeps clients out of them.
-PURE := internal/policy internal/snapshot internal/plan internal/checks internal/render
+PURE := internal/policy internal/snapshot internal/plan internal/checks internal/render internal/report internal/trial
 
 # Real API servers for tests. Whoever sets KUBEBUILDER_ASSETS brings their own, and nothing is built.
 ASSETS := $(CURDIR)/bin/k8s
@@ -92,7 +92,7 @@ test-semantic: ## Ask the engines for PAIRS (spec, packet) pairs, from SEED on
 
 .PHONY: test-faults
 test-faults: $(if $(filter $(ASSETS),$(KUBEBUILDER_ASSETS)),controlplane) ## Run every fault plan, of which test runs a sample
-	PCINB_FAULTS=full go test -count=1 -p 1 -timeout 3h -v $(FAULTS:%=./test/%/...) | grep -vE '^ *(===|--- PASS)'
+	PCINB_FAULTS=full go test -count=1 -p 1 -timeout 3h -v $(FAULTS:%=./test/%/...) | grep --line-buffered -vE '^ *(===|--- PASS)'
 
 .PHONY: demo
 demo: controlplane build ## Start a cluster with the operator in it; DEMO=once runs the story and ends
@@ -118,6 +118,12 @@ e2e: $(if $(filter $(ASSETS),$(KUBEBUILDER_ASSETS)),controlplane) cluster-progra
 	  bin/node/cluster up -cni $$cni -image bin/image.tar -image bin/node/next.tar -- \
 	    bin/node/e2e -test.v -test.timeout 20m -cni $$cni -image $(IMAGE)-next; \
 	done
+
+.PHONY: e2e-hosts
+e2e-hosts: $(if $(filter $(ASSETS),$(KUBEBUILDER_ASSETS)),controlplane) cluster-program image ## Run the scenarios of a firewall on nodes, where the control plane runs on one
+	go test -c -o bin/node/e2e ./test/e2e
+	bin/node/cluster up -cni cilium -nodes 2 -server n1 -image bin/image.tar -- \
+	  bin/node/e2e -test.v -test.timeout 25m -test.run 'TestHostFirewall|TestDeadMan|TestKubelets' -cni cilium
 
 .PHONY: cluster-program
 cluster-program:

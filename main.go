@@ -12,7 +12,10 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/go-logr/logr"
 	"k8s.io/client-go/rest"
@@ -23,20 +26,37 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/pcinetwork/pci-network-baseline/controllers"
+	"github.com/pcinetwork/pci-network-baseline/internal/deadman"
+	"github.com/pcinetwork/pci-network-baseline/internal/facts/cloud"
 	"github.com/pcinetwork/pci-network-baseline/internal/metrics"
 	"github.com/pcinetwork/pci-network-baseline/internal/options"
 	"github.com/pcinetwork/pci-network-baseline/internal/probe"
+	"github.com/pcinetwork/pci-network-baseline/internal/probe/reach"
 	"github.com/pcinetwork/pci-network-baseline/internal/version"
 )
 
+// commands are what the binary does instead of operating, by its first argument.
+var commands = map[string]func(context.Context, []string) error{
+	probe.Command:   probe.Main,
+	deadman.Command: func(ctx context.Context, args []string) error { return deadman.Main(ctx, args, restConfig) },
+	reach.Command:   func(ctx context.Context, args []string) error { return reach.Main(ctx, args, os.Stdout, os.Stderr) },
+}
+
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == probe.Command {
-		end(probe.Main(ctrl.SetupSignalHandler(), os.Args[2:]))
-		return
+	if len(os.Args) > 1 {
+		if command, is := commands[os.Args[1]]; is {
+			end(command(ctrl.SetupSignalHandler(), os.Args[2:]))
+			return
+		}
 	}
 	opts := options.Options{Namespace: cmp.Or(os.Getenv("POD_NAMESPACE"), "pci-network-baseline-system"), Pod: os.Getenv("POD_NAME")}
 	fs := flag.NewFlagSet("pci-network-baseline", flag.ExitOnError) // libraries add flags of their own to the default set
 	opts.BindFlags(fs)
+	fs.Usage = func() {
+		_, _ = fmt.Fprintf(fs.Output(), "Usage: pci-network-baseline [flags]\n       pci-network-baseline %s [flags]\n\n",
+			strings.Join(slices.Sorted(maps.Keys(commands)), "|"))
+		fs.PrintDefaults()
+	}
 	_ = fs.Parse(os.Args[1:]) // ExitOnError: it prints the usage and exits itself
 	if opts.Version {
 		fmt.Println(version.Version)
@@ -70,6 +90,7 @@ func run(ctx context.Context, opts options.Options) error {
 	}
 	if err := controllers.Setup(mgr, controllers.Options{
 		Namespace: opts.Namespace, Pod: opts.Pod, ProbeImage: opts.ProbeImage, Workers: opts.Workers,
+		Clouds: &cloud.Reader{Identity: cloud.IdentityFrom(os.Getenv)},
 	}); err != nil {
 		return err
 	}
@@ -118,7 +139,7 @@ func newManager(config *rest.Config, opts options.Options) (ctrl.Manager, error)
 		Metrics:                       metricsOptions(opts),
 		HealthProbeBindAddress:        opts.HealthAddress,
 		LeaderElection:                opts.LeaderElect,
-		LeaderElectionID:              "pci-network-baseline",
+		LeaderElectionID:              controllers.Lease,
 		LeaderElectionNamespace:       opts.Namespace,
 		LeaderElectionReleaseOnCancel: true,
 	})

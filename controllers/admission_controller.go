@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -53,8 +54,10 @@ type AdmissionReconciler struct {
 
 	compiled compiledBaselines
 	results  sync.Map                    // a pcinetv1alpha1.AdmissionStatus for each baseline, by name
+	user     string                      // who the API server says we are, once it was asked
 	queue    queue                       // set at the start
 	watched  sets.Set[string]            // resources whose events lead to the queue
+	readable atomic.Bool                 // all of them are watched
 	kept     map[objectKey]client.Object // as they were last made right by this process; there is one worker
 }
 
@@ -64,6 +67,7 @@ type AdmissionReconciler struct {
 // +kubebuilder:rbac:groups=admissionregistration.k8s.io,resources=validatingadmissionpolicies,verbs=update,resourceNames=pcinb-pod-gate;pcinb-tamper-guard;pcinb-own-limits
 // +kubebuilder:rbac:groups=admissionregistration.k8s.io,resources=validatingadmissionpolicybindings,verbs=list;watch;create;update;delete
 // +kubebuilder:rbac:groups=pcinetwork.dev,resources=namespacecoverages,verbs=get
+// +kubebuilder:rbac:groups=authentication.k8s.io,resources=selfsubjectreviews,verbs=create
 
 // Reconcile makes all policies and bindings right. Cost: the baselines, whatever the event; there are few.
 //
@@ -78,7 +82,11 @@ func (r *AdmissionReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ct
 	if err := r.Reader.List(ctx, &baselines); err != nil {
 		return ctrl.Result{}, fmt.Errorf("listing baselines: %w", err)
 	}
-	if err := r.watch(ctx); err != nil {
+	err = r.recognise(ctx)
+	if err == nil {
+		err = r.watch(ctx)
+	}
+	if err != nil {
 		for i := range baselines.Items {
 			b := &baselines.Items[i]
 			r.tell(b, admissionStatus(plan.ParseBreakGlass(b, r.Clock.Now()), err))
@@ -86,6 +94,24 @@ func (r *AdmissionReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ct
 		return ctrl.Result{RequeueAfter: retryNotWhole}, nil
 	}
 	return r.keepAll(ctx, baselines.Items, cluster)
+}
+
+// recognise makes sure, before the first object is written, that they let pass who the operator is: under another name it would shut
+// itself out of what it has to repair.
+func (r *AdmissionReconciler) recognise(ctx context.Context) error {
+	if r.user == "" {
+		user, err := r.Applier.User(ctx)
+		if err != nil {
+			return &unkept{"The operator's own name cannot be asked for", err}
+		}
+		if r.user = user; user != r.Operator {
+			ctrl.LoggerFrom(ctx).Info("Objects of admission are not written, because they would shut out the operator", "user", user, "account", r.Operator)
+		}
+	}
+	if r.user != r.Operator {
+		return &stranger{r.user, r.Operator}
+	}
+	return nil
 }
 
 // watch makes the policies and bindings readable, and has their events lead to a reconcile. A controller's own watch would end
@@ -116,6 +142,7 @@ func (r *AdmissionReconciler) watch(ctx context.Context) error {
 		}
 		r.watched.Insert(kind.resource)
 	}
+	r.readable.Store(true)
 	return nil
 }
 
@@ -140,11 +167,11 @@ func (r *AdmissionReconciler) keepAll(ctx context.Context, baselines []pcinetv1a
 	}
 	errs = append(errs, r.prune(ctx, wanted))
 	err := errors.Join(errs...)
-	switch {
-	case stale(err):
+	if wrong := withoutStale(err); wrong != nil {
+		return ctrl.Result{}, wrong
+	}
+	if stale(err) {
 		return ctrl.Result{RequeueAfter: retryStale}, nil
-	case err != nil:
-		return ctrl.Result{}, err
 	}
 	return result, nil
 }
@@ -152,7 +179,7 @@ func (r *AdmissionReconciler) keepAll(ctx context.Context, baselines []pcinetv1a
 // keepPolicies writes the policies and the binding of the own limits.
 func (r *AdmissionReconciler) keepPolicies(ctx context.Context, cluster snapshot.Cluster) error {
 	config := admission.Config{
-		Operator: r.Operator, Never: cluster.SystemNamespaces, Tracking: apply.TrackingPrefixes(),
+		Operator: r.Operator, DeadMan: DeadMan, Never: cluster.SystemNamespaces, Tracking: apply.TrackingPrefixes(),
 		Canaries: admission.Canaries{Namespace: probe.Namespace, Policies: probe.PolicyNames()},
 	}
 	var errs []error
@@ -180,8 +207,8 @@ func (r *AdmissionReconciler) keep(ctx context.Context, b *pcinetv1alpha1.PCINet
 		errs = append(errs, r.write(ctx, binding, &admissionregistrationv1.ValidatingAdmissionPolicyBinding{}))
 	}
 	err := errors.Join(errs...)
-	if !stale(err) {
-		r.tell(b, admissionStatus(glass, err))
+	if wrong := withoutStale(err); wrong != nil || err == nil {
+		r.tell(b, admissionStatus(glass, wrong))
 	}
 	var after time.Duration
 	for _, at := range []time.Time{changesAt, glass.ChangesAt} {
@@ -271,6 +298,13 @@ type unkept struct {
 }
 
 func (e *unkept) Unwrap() error { return e.error }
+
+// stranger says that the operator has another name than its policies let pass.
+type stranger struct{ user, account string }
+
+func (e *stranger) Error() string {
+	return "Objects of admission are not written: they would shut out the operator, which is " + e.user
+}
 
 // prune deletes the bindings of ours that nobody wants any more.
 func (r *AdmissionReconciler) prune(ctx context.Context, wanted map[string]bool) error {

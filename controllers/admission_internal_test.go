@@ -4,25 +4,31 @@
 package controllers
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
+	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/internal/apply"
 	"github.com/pcinetwork/pci-network-baseline/internal/metrics"
 	"github.com/pcinetwork/pci-network-baseline/internal/plan"
 	"github.com/pcinetwork/pci-network-baseline/internal/render/admission"
+	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
 )
 
 // What to do about admission that is not in place depends on why it is not.
@@ -168,5 +174,63 @@ func TestARepairOfAdmissionIsTold(t *testing.T) {
 		if (got == "") != (step.want == "") || !strings.Contains(got, step.want) {
 			t.Errorf("%s: event %q, want %q", step.what, got, step.want)
 		}
+	}
+}
+
+// A conflict over one object, which another look mends, does not hide that another one is refused.
+func TestAConflictHidesNoRefusal(t *testing.T) {
+	t.Parallel()
+	scheme, err := newScheme()
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := schema.GroupResource{Group: "admissionregistration.k8s.io", Resource: "validatingadmissionpolicies"}
+	conflict, forbidden := apierrors.NewConflict(of, "x", errors.New("changed")), apierrors.NewForbidden(of, "x", errors.New("no right"))
+	tests := map[string]struct {
+		answers map[string]error // to the creation of an object, by name
+		wrong   bool
+		again   time.Duration
+		told    pcinetv1alpha1.PolicyState
+	}{
+		"all is well":                {nil, false, 0, pcinetv1alpha1.PolicyInPlace},
+		"a conflict":                 {map[string]error{admission.PodGate: conflict}, false, retryStale, ""},
+		"a conflict, then a refusal": {map[string]error{admission.PodGate: conflict, admission.OwnLimits: forbidden}, true, 0, pcinetv1alpha1.PolicyMissing},
+		"a refusal, then a conflict": {map[string]error{admission.PodGate: forbidden, "pcinb-pci-tamper-guard": conflict}, true, 0, pcinetv1alpha1.PolicyMissing},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := fake.NewClientBuilder().WithScheme(scheme).WithInterceptorFuncs(interceptor.Funcs{
+				Create: func(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.CreateOption) error {
+					if err := test.answers[obj.GetName()]; err != nil {
+						return err
+					}
+					return c.Create(ctx, obj, opts...)
+				},
+			}).Build()
+			r := &AdmissionReconciler{
+				Reader: c, Live: c, Applier: &apply.Applier{Client: c, Observe: func(client.Object, apply.Operation, error) {}},
+				Store: NewStore(), Clock: clock.RealClock{},
+			}
+			b := pcinetv1alpha1.PCINetworkBaseline{}
+			b.Name = "pci"
+			result, err := r.keepAll(t.Context(), []pcinetv1alpha1.PCINetworkBaseline{b}, snapshot.Cluster{})
+			if apierrors.IsForbidden(err) != test.wrong || err != nil != test.wrong || result.RequeueAfter != test.again {
+				t.Errorf("%v, again after %s", err, result.RequeueAfter)
+			}
+			if told, _ := r.Of("pci"); told.State != test.told || strings.Contains(told.Message, "no right") != test.wrong {
+				t.Errorf("told: %+v", told)
+			}
+		})
+	}
+}
+
+func TestAStrangerSaysWhoItShouldBe(t *testing.T) {
+	t.Parallel()
+	account := Account(strings.Repeat("o", 63))
+	got := admissionStatus(plan.BreakGlass{}, &stranger{strings.Repeat("x", 2000), account})
+	if size := len([]rune(got.Message)); size > 256 || got.State != pcinetv1alpha1.PolicyMissing ||
+		!strings.Contains(got.Message, "is xxx") || !strings.HasSuffix(got.Message, ". Run it as "+account+".") {
+		t.Errorf("%d characters: %+v", size, got)
 	}
 }

@@ -32,6 +32,12 @@ func admissionStatus(glass plan.BreakGlass, err error) pcinetv1alpha1.AdmissionS
 		out.BreakGlass.Until.Time = glass.Until.UTC().Truncate(time.Second) // as it is stored
 		out.BreakGlass.Reason = status.Clip(glass.Reason, maxBreakGlassReason)
 	}
+	if s := (*stranger)(nil); errors.As(err, &s) {
+		out.State = pcinetv1alpha1.PolicyMissing
+		remedy := ". Run it as " + s.account + "."
+		out.Message = status.Clip(s.Error(), min(maxAdmissionMessage, 256-len(remedy))) + remedy // 256 is the field's
+		return out
+	}
 	if err != nil {
 		out.State = pcinetv1alpha1.PolicyMissing
 		what := "Objects of admission cannot be kept"

@@ -35,9 +35,6 @@ import (
 // syncTimeout bounds how long the first list of a policy API may take before it counts as not to be had.
 const syncTimeout = 5 * time.Second
 
-// settleTimeout bounds how long namespaces wait after the start for the platform to be known.
-const settleTimeout = 10 * time.Second
-
 // kind is one kind of policy object.
 type kind struct {
 	// resource names it as kubectl does, such as networkpolicies.networking.k8s.io.
@@ -95,6 +92,7 @@ type Backends struct {
 	// Start the watch of a kind; set by the reconcilers that keep it.
 	watchPolicies func(client.Object, *kind) error
 	watchGuards   func(cache.Informer) error
+	watchHosts    func(cache.Informer) error
 
 	mu sync.RWMutex
 	// settled: every kind that is served has been tried once; missing is how many of them cannot be read. Asked is when somebody
@@ -287,7 +285,7 @@ func (b *Backends) start(ctx context.Context, obj client.Object, k *kind) error 
 		return err // it goes on trying, and may be there the next time
 	}
 	if k.cluster {
-		return b.watchGuards(informer)
+		return errors.Join(b.watchGuards(informer), b.watchHosts(informer))
 	}
 	return b.watchPolicies(obj, k)
 }
@@ -330,70 +328,4 @@ func (b *Backends) list(ctx context.Context, reader client.Reader, namespace str
 		slices.SortFunc(out[from:], func(x, y livePolicy) int { return strings.Compare(x.object.GetName(), y.object.GetName()) })
 	}
 	return out, nil
-}
-
-// backendChoice is the policy API that a baseline is written to; nil while that is not known. If the asked one cannot work,
-// reason and message say why.
-type backendChoice struct {
-	api             *policyAPI
-	reason, message string
-	// paused: nothing is written, because it would have no effect and could be lost.
-	paused bool
-}
-
-// choose returns the backend of a baseline. A backend that cannot be read now is not written to either, because what protects
-// is told from its objects: the core API takes its place. Right after the start the platform is unknown for a moment; who
-// would write to the core API then had to remove it all again.
-func (b *Backends) choose(baseline *pcinetv1alpha1.PCINetworkBaseline) backendChoice {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	last := engines.Backend(baseline.Status.Backend)
-	if known := b.last[baseline.Name]; known.uid == baseline.UID {
-		last = known.backend
-	}
-	choice := b.platform.BackendFor(baseline.Spec.Backend, last)
-	if b.unsettled() && baseline.Spec.Backend != pcinetv1alpha1.BackendNetworkPolicy && last != engines.NetworkPolicy {
-		return backendChoice{}
-	}
-	for _, api := range b.policies {
-		if api.Name() == string(choice.Backend) && !api.staged && api.readable {
-			b.last[baseline.Name] = lastBackend{baseline.UID, choice.Backend}
-			paused := choice.Backend == engines.Calico && b.platform.Engine().APIs.CalicoMigrating
-			return backendChoice{api, choice.Reason, choice.Message, paused}
-		}
-	}
-	if last != engines.NetworkPolicy && last != "" && !closed(b.leads) {
-		return backendChoice{} // the active replica may well read it; two that choose differently would undo each other's work
-	}
-	out := backendChoice{api: b.policies[0], reason: choice.Reason, message: choice.Message}
-	if out.reason == "" && string(choice.Backend) == string(baseline.Spec.Backend) {
-		out.reason = pcinetv1alpha1.ReasonBackendNotServed
-		out.message = fmt.Sprintf("spec.backend asks for %s, but its policies cannot be listed; see the operator's log and its ClusterRole. "+
-			"Meanwhile NetworkPolicy is used.", choice.Backend)
-	}
-	return out
-}
-
-// unsettled says whether it is still worth waiting for the platform to be known. Who waited for ever would leave namespaces
-// open.
-func (b *Backends) unsettled() bool {
-	now := b.platform.Clock.Now()
-	if b.asked.IsZero() {
-		b.asked = now
-	}
-	return !b.settled && now.Sub(b.asked) < settleTimeout
-}
-
-// unsettledNow is unsettled for who does not hold the lock.
-func (b *Backends) unsettledNow() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.unsettled()
-}
-
-// forget drops what is remembered of a baseline that is gone.
-func (b *Backends) forget(baseline string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.last, baseline)
 }

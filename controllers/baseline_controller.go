@@ -46,19 +46,22 @@ const (
 // BaselineReconciler sums the namespaces of a baseline up in its status. It writes no policy and runs on the elected
 // replica alone.
 type BaselineReconciler struct {
-	// Reader waits until the cache has seen our own writes; Cache does not.
-	Reader, Cache client.Reader
-	Applier       *apply.Applier
-	Platform      *Platform
-	Store         *Store
-	Metrics       *metrics.Metrics
-	Recorder      events.EventRecorder
-	Clock         clock.PassiveClock
-	Backends      *Backends
-	Guards        *GuardReconciler
-	Proofs        *Proofs
-	Admissions    *AdmissionReconciler
-	Managements   *ManagementReconciler
+	// Reader waits until the cache has seen our own writes; Cache does not. Live and Natives do without caches, and Lease is the
+	// lease of the replica that leads: for what is said before any cache is there.
+	Reader, Cache, Live client.Reader
+	Applier, Natives    *apply.Applier
+	Lease               client.ObjectKey
+	Platform            *Platform
+	Store               *Store
+	Metrics             *metrics.Metrics
+	Recorder            events.EventRecorder
+	Clock               clock.PassiveClock
+	Backends            *Backends
+	Guards              *GuardReconciler
+	Proofs              *Proofs
+	Admissions          *AdmissionReconciler
+	Watches             *Watches
+	Managements         *ManagementReconciler
 
 	// Set by expectAll, hold and writeStatus; there is one worker.
 	expected bool
@@ -77,12 +80,12 @@ func (r *BaselineReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 		return ctrl.Result{}, err
 	}
 	b := &pcinetv1alpha1.PCINetworkBaseline{}
-	if err := r.Reader.Get(ctx, req.NamespacedName, b); err != nil {
+	if err := r.read(ctx, req.NamespacedName, b); err != nil {
 		if apierrors.IsNotFound(err) {
 			r.forget(req.Name)
 			return ctrl.Result{}, nil
 		}
-		return ctrl.Result{}, fmt.Errorf("reading baseline %s: %w", req.Name, err)
+		return ctrl.Result{}, err
 	}
 	cluster, _, err := r.Platform.Current(ctx)
 	if err != nil {
@@ -94,7 +97,7 @@ func (r *BaselineReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 	}
 	s := &baselineScope{
 		baseline: b, cluster: cluster, engine: r.Platform.Engine(), backend: backend, now: r.Clock.Now(),
-		tally: r.Store.Tally(b),
+		tally: r.Store.Tally(b), blind: r.Watches.blind(blindAfter),
 	}
 	s.guard, s.guardKnown = r.Guards.Of(b.Name)
 	s.proof, s.lastRound, s.proofKnown = r.Proofs.of(b, s.now)
@@ -114,15 +117,30 @@ func (r *BaselineReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 	return ctrl.Result{RequeueAfter: sooner(later, s.nextClock())}, nil
 }
 
-// hold says how long to wait before a status is written at all. After a restart the sums are incomplete for a moment, while
-// the status that the last process left may well be right still: a restart in sync must write nothing.
+// read reads a baseline, once the cache has seen what was written to it. While the watch is down it sees nothing, and what it has
+// must do to say so.
+func (r *BaselineReconciler) read(ctx context.Context, key client.ObjectKey, b *pcinetv1alpha1.PCINetworkBaseline) error {
+	waiting, cancel := context.WithTimeout(ctx, catchUp)
+	defer cancel()
+	err := r.Reader.Get(waiting, key, b)
+	if err != nil && waiting.Err() != nil && ctx.Err() == nil && r.Watches.blind(blindAfter) != (blindness{}) {
+		err = r.Cache.Get(ctx, key, b)
+	}
+	if err != nil {
+		return fmt.Errorf("reading baseline %s: %w", key.Name, err)
+	}
+	return nil
+}
+
+// hold says how long to wait before a status is written at all. After a restart the sums are incomplete for a moment, and clouds were
+// not asked, while the status that the last process left may well be right still: a restart in sync must write nothing.
 func (r *BaselineReconciler) hold(s *baselineScope) time.Duration {
 	if r.started.IsZero() {
 		r.started = s.now
 	}
 	known := s.guardKnown || s.baseline.Spec.GuardLayer != pcinetv1alpha1.GuardLayerAuto
 	known = known && s.tally.Behind == 0 && s.engine.Observed && s.admissionKnown && s.proofKnown &&
-		(s.managementKnown || managesNothing(s.baseline))
+		(s.managementKnown && s.management.complete || managesNothing(s.baseline))
 	if known || s.baseline.Status.ObservedGeneration != s.baseline.Generation {
 		return 0
 	}
@@ -202,16 +220,21 @@ func (r *BaselineReconciler) writeStatus(ctx context.Context, s *baselineScope) 
 		r.counted = map[string]time.Time{}
 	}
 	r.counted[b.Name] = now
+	return 0, r.put(ctx, r.Applier, b, want)
+}
+
+// put writes a status, and events of what it changes.
+func (r *BaselineReconciler) put(ctx context.Context, applier *apply.Applier, b *pcinetv1alpha1.PCINetworkBaseline, want pcinetv1alpha1.PCINetworkBaselineStatus) error {
 	payload, err := status.Payload(pcinetv1alpha1.GroupVersion.WithKind("PCINetworkBaseline"), b, &want)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	if err := r.Applier.ApplyStatus(ctx, payload, statusOwner); err != nil {
-		return 0, client.IgnoreNotFound(err) // deleted meanwhile
+	if err := applier.ApplyStatus(ctx, payload, statusOwner); err != nil {
+		return client.IgnoreNotFound(err) // deleted meanwhile
 	}
 	r.announce(b, want.Conditions)
 	r.announceBreakGlass(b, want.Admission)
-	return 0, nil
+	return nil
 }
 
 // countsAlone says whether two statuses differ in counts, and in messages that hold counts, alone.
@@ -239,7 +262,8 @@ var announced = []string{
 // what is wrong.
 func (r *BaselineReconciler) announce(b *pcinetv1alpha1.PCINetworkBaseline, now []metav1.Condition) {
 	for _, c := range now {
-		wrong := c.Status == metav1.ConditionFalse || c.Reason == pcinetv1alpha1.ReasonNamespaceTerminating
+		wrong := c.Status == metav1.ConditionFalse || c.Reason == pcinetv1alpha1.ReasonNamespaceTerminating ||
+			c.Reason == pcinetv1alpha1.ReasonNotWatched
 		old := apimeta.FindStatusCondition(b.Status.Conditions, c.Type)
 		if old == nil {
 			old = &metav1.Condition{Status: c.Status, Reason: c.Reason}
@@ -277,6 +301,7 @@ func (r *BaselineReconciler) announceBreakGlass(b *pcinetv1alpha1.PCINetworkBase
 
 // SetupWithManager watches baselines, the store and the policy engine.
 func (r *BaselineReconciler) SetupWithManager(mgr ctrl.Manager) error {
+	r.Watches.disown = r.disown
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("baseline").
 		WithOptions(options(false)).
@@ -308,10 +333,11 @@ func (r *BaselineReconciler) fromStore(_ context.Context, q queue) error {
 	return nil
 }
 
-// fromPlatform has every baseline judged again when the policy engine has changed, or what is proven of it.
+// fromPlatform has every baseline judged again when the policy engine has changed, what is proven of it, or what can be seen.
 func (r *BaselineReconciler) fromPlatform(ctx context.Context, q queue) error {
 	addBaselines(ctx, r.Cache, q, r.Platform.assessments.subscribe())
 	addBaselines(ctx, r.Cache, q, r.Proofs.changed.subscribe())
+	addBaselines(ctx, r.Cache, q, r.Watches.changed.subscribe())
 	return nil
 }
 

@@ -31,15 +31,23 @@ type managementResult struct {
 	restricted, encrypted metav1.Condition
 	// offenders are the worst, failed ones only.
 	offenders []pcinetv1alpha1.Offender
+	// complete: others than the cluster itself were asked, too.
+	complete bool
 }
 
 func failing(f checks.Finding) bool { return f.Result == results.Fail }
 
-// newManagementResult sums findings up, which are sorted by how bad they are.
-func newManagementResult(b *pcinetv1alpha1.PCINetworkBaseline, findings []checks.Finding) managementResult {
+// newManagementResult sums findings up, which are sorted by how bad they are. Until they are complete, nothing makes access True.
+func newManagementResult(b *pcinetv1alpha1.PCINetworkBaseline, findings []checks.Finding, complete bool) managementResult {
 	out := managementResult{
-		access: b.Spec.ManagementAccess.DeepCopy(), encryption: b.Spec.ManagementEncryption.DeepCopy(),
+		complete: complete,
+		access:   b.Spec.ManagementAccess.DeepCopy(), encryption: b.Spec.ManagementEncryption.DeepCopy(),
 		restricted: summarize(findings, checks.Access), encrypted: summarize(findings, checks.Encryption),
+	}
+	if !complete && out.restricted.Status == metav1.ConditionTrue {
+		out.restricted = metav1.Condition{
+			Status: metav1.ConditionUnknown, Reason: pcinetv1alpha1.ReasonNotObserved, Message: "Who can reach the API server is being asked.",
+		}
 	}
 	for _, f := range findings {
 		if failing(f) && len(out.offenders) < maxOffenders {
@@ -60,7 +68,7 @@ func summarize(findings []checks.Finding, clause string) metav1.Condition {
 		switch f := &findings[i]; {
 		case f.Clause != clause:
 		case f.Result == results.Pass:
-			passed = f // the last check's, which says most
+			passed = weaker(passed, f)
 		case f.Result != results.Fail && f.Result != results.Error:
 		case worst == nil:
 			worst, count = f, 1
@@ -82,10 +90,18 @@ func summarize(findings []checks.Finding, clause string) metav1.Condition {
 	case passed == nil:
 		return metav1.Condition{Status: metav1.ConditionUnknown, Reason: pcinetv1alpha1.ReasonManagementNotObservable, Message: "Nothing was found that could be judged."}
 	case clause == checks.Access:
-		return metav1.Condition{Status: metav1.ConditionTrue, Reason: pcinetv1alpha1.ReasonAccessAttested, Message: passed.Message()}
+		return metav1.Condition{Status: metav1.ConditionTrue, Reason: passed.Reason, Message: passed.Message()}
 	default:
 		return metav1.Condition{Status: metav1.ConditionTrue, Reason: pcinetv1alpha1.ReasonTrafficEncrypted, Message: "Every interface that answers encrypts."}
 	}
+}
+
+// weaker returns what is to be told of two that passed: somebody's word before what was seen, else the last check's, which says most.
+func weaker(before, f *checks.Finding) *checks.Finding {
+	if before != nil && before.Reason == pcinetv1alpha1.ReasonAccessAttested {
+		return before
+	}
+	return f
 }
 
 // setManagement sets the conditions of 4.2 and 4.3. Until this process has looked they are Unknown.

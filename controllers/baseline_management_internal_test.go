@@ -36,13 +36,39 @@ func TestFindingsMakeACondition(t *testing.T) {
 		"skipped alone is not good":       {"4.3", []checks.Finding{f("4.3", results.Skip, "X")}, "Unknown/ManagementNotObservable: Nothing was found that could be judged."},
 		"what was not seen is Unknown":    {"4.3", []checks.Finding{f("4.3", results.Error, "E"), f("4.3", results.Pass, "X")}, "Unknown/E: S: e. Do."},
 		"what failed is False":            {"4.3", []checks.Finding{f("4.3", results.Fail, "F"), f("4.3", results.Fail, "G"), f("4.3", results.Error, "E")}, "False/F: 2 findings, first: S: e. Do."},
-		"access is attested at best":      {"4.2", []checks.Finding{f("4.2", results.Pass, "X")}, "True/AccessAttested: S: e. Do."},
+		"access that was seen":            {"4.2", []checks.Finding{f("4.2", results.Pass, "X"), f("4.2", results.Pass, "AccessRestricted")}, "True/AccessRestricted: S: e. Do."},
+		"one thing that is attested":      {"4.2", []checks.Finding{f("4.2", results.Pass, "AccessAttested"), f("4.2", results.Pass, "AccessRestricted")}, "True/AccessAttested: S: e. Do."},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			c := summarize(tc.findings, tc.clause)
 			if diff := cmp.Diff(tc.want, fmt.Sprintf("%s/%s: %s", c.Status, c.Reason, c.Message)); diff != "" {
 				t.Errorf("condition (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// Until others than the cluster itself were asked, nobody calls access restricted; what is wrong already is said.
+func TestAccessIsNotRestrictedBeforeEverybodyWasAsked(t *testing.T) {
+	finding := func(result results.Result, reason string) checks.Finding {
+		return checks.Finding{Clause: checks.Access, Result: result, Reason: reason}
+	}
+	cases := map[string]struct {
+		finding  checks.Finding
+		complete bool
+		want     string
+	}{
+		"it passed":                           {finding(results.Pass, pcinetv1alpha1.ReasonAccessAttested), true, "True/AccessAttested"},
+		"it passed, but a cloud is asked yet": {finding(results.Pass, pcinetv1alpha1.ReasonAccessAttested), false, "Unknown/NotObserved"},
+		"it failed, and a cloud is asked yet": {finding(results.Fail, pcinetv1alpha1.ReasonConsoleExposed), false, "False/ConsoleExposed"},
+		"it could not be seen":                {finding(results.Error, pcinetv1alpha1.ReasonAccessNotDeclared), false, "Unknown/AccessNotDeclared"},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			got := newManagementResult(&pcinetv1alpha1.PCINetworkBaseline{}, []checks.Finding{tc.finding}, tc.complete)
+			if diff := cmp.Diff(tc.want, string(got.restricted.Status)+"/"+got.restricted.Reason); diff != "" {
+				t.Errorf("access (-want +got):\n%s", diff)
 			}
 		})
 	}
@@ -57,8 +83,8 @@ func managed(known bool, change func(*pcinetv1alpha1.PCINetworkBaseline)) *basel
 	s.managementKnown = known
 	s.management = newManagementResult(s.baseline, []checks.Finding{
 		{Clause: "4.3", Result: results.Fail, Reason: "Plaintext", Subject: "etcd", Evidence: "it answers in the clear", Remedy: "Do"},
-		{Clause: "4.2", Result: results.Pass, Subject: "Everything", Evidence: "attested"},
-	})
+		{Clause: "4.2", Result: results.Pass, Reason: "AccessAttested", Subject: "Everything", Evidence: "attested"},
+	}, true)
 	return s
 }
 
@@ -167,7 +193,7 @@ func TestInterfacesAndNamespacesShareThePlaces(t *testing.T) {
 		text := strings.Repeat("<", 2000)
 		findings = append(findings, checks.Finding{Clause: []string{"4.2", "4.3"}[i%2], Result: results.Fail, Reason: strings.Repeat("R", 64), Subject: text, Evidence: text, Remedy: text})
 	}
-	s.management = newManagementResult(s.baseline, findings)
+	s.management = newManagementResult(s.baseline, findings, true)
 	s.tally.Offenders = nil
 	full := s.status()
 	data, err := json.Marshal(full)

@@ -117,6 +117,8 @@ func TestTheLastStatusStandsUntilThePlatformWasLookedAt(t *testing.T) {
 		observed bool
 		probed   bool
 		declared bool
+		looked   bool
+		asked    bool
 		seen     int64
 		held     bool
 	}{
@@ -125,12 +127,15 @@ func TestTheLastStatusStandsUntilThePlatformWasLookedAt(t *testing.T) {
 		"some namespaces were not looked at":     {behind: 1, observed: true, probed: true, seen: 1, held: true},
 		"the canaries' namespace was not looked": {observed: true, seen: 1, held: true},
 		"the management was not looked at":       {observed: true, probed: true, declared: true, seen: 1, held: true},
+		"the cloud was not asked":                {observed: true, probed: true, declared: true, looked: true, seen: 1, held: true},
+		"the cloud was asked":                    {observed: true, probed: true, declared: true, looked: true, asked: true, seen: 1},
 		"a new generation is told at once":       {seen: 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := scopeWith(engines.Assessment{Observed: tc.observed})
 			s.admissionKnown, s.proofKnown = true, tc.probed
+			s.managementKnown, s.management.complete = tc.looked, tc.asked
 			if tc.declared {
 				s.baseline.Spec.ManagementEncryption = &pcinetv1alpha1.ManagementEncryption{}
 			}

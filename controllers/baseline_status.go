@@ -47,7 +47,9 @@ type baselineScope struct {
 	lastRound  time.Time
 	proofKnown bool
 	tally      Tally
-	now        time.Time
+	// blind is what is not watched, so that nothing good can be said of it.
+	blind blindness
+	now   time.Time
 }
 
 // count returns the number of namespaces in a state.
@@ -156,14 +158,14 @@ func (s *baselineScope) setReady(c *status.Conditions) {
 	case !s.baseline.DeletionTimestamp.IsZero():
 		progress = fmt.Sprintf("Removing the policies of baseline %s.", s.baseline.Name)
 		ready(metav1.ConditionFalse, pcinetv1alpha1.ReasonDeleting, progress)
-	case s.tally.Behind > 0:
+	case s.behind():
 		progress = "Some namespaces are yet to be looked at."
 		ready(metav1.ConditionUnknown, pcinetv1alpha1.ReasonProgressing, progress)
 	case s.count(pcinetv1alpha1.CoverageFailing) > 0:
 		ready(metav1.ConditionFalse, reason, message)
 	case s.baseline.Spec.Enforcement == pcinetv1alpha1.EnforcementAudit:
 		ready(metav1.ConditionFalse, pcinetv1alpha1.ReasonAuditMode, s.auditMessage())
-	case s.selected() == 0:
+	case s.nothing():
 		ready(metav1.ConditionFalse, pcinetv1alpha1.ReasonNoNamespaceSelected,
 			fmt.Sprintf("Baseline %s covers no namespace. Check spec.namespaces and spec.exemptions: kubectl get namespaces --show-labels.", s.baseline.Name))
 	case reason != "":
@@ -176,16 +178,14 @@ func (s *baselineScope) setReady(c *status.Conditions) {
 			progress = hindrance
 		}
 		ready(metav1.ConditionFalse, hindered, hindrance)
+	case !s.seeing():
+		progress = s.blind.message()
+		ready(metav1.ConditionUnknown, pcinetv1alpha1.ReasonNotWatched, progress)
 	default:
 		reason, message = s.protected()
 		ready(metav1.ConditionTrue, reason, message)
 	}
-	switch {
-	case stalled != "" && s.tally.Behind == 0:
-		c.Set(pcinetv1alpha1.ConditionStalled, metav1.ConditionTrue, stalled, stalledMessage)
-	case progress != "":
-		c.Set(pcinetv1alpha1.ConditionReconciling, metav1.ConditionTrue, pcinetv1alpha1.ReasonProgressing, progress)
-	}
+	s.setProgress(c, progress, stalled, stalledMessage)
 }
 
 // protected says that all is well. Of what admission was told not to refuse it tells too, and of namespaces that do not go: their
@@ -210,12 +210,14 @@ func (s *baselineScope) auditMessage() string {
 func (s *baselineScope) setInPlace(c *status.Conditions) {
 	reason, message := s.worst(unprotected)
 	switch {
-	case s.tally.Behind > 0:
+	case s.behind():
 		c.Set(pcinetv1alpha1.ConditionDefaultDenyInPlace, metav1.ConditionUnknown, pcinetv1alpha1.ReasonProgressing, "Some namespaces are yet to be looked at.")
-	case s.selected() == 0:
+	case s.nothing():
 		c.Set(pcinetv1alpha1.ConditionDefaultDenyInPlace, metav1.ConditionUnknown, pcinetv1alpha1.ReasonNoNamespaceSelected, "")
 	case reason != "":
 		c.Set(pcinetv1alpha1.ConditionDefaultDenyInPlace, metav1.ConditionFalse, reason, message)
+	case !s.seeing():
+		c.Set(pcinetv1alpha1.ConditionDefaultDenyInPlace, metav1.ConditionUnknown, pcinetv1alpha1.ReasonNotWatched, s.blind.message())
 	default:
 		c.Set(pcinetv1alpha1.ConditionDefaultDenyInPlace, metav1.ConditionTrue, pcinetv1alpha1.ReasonAllNamespacesProtected, "")
 	}
@@ -245,9 +247,9 @@ func (s *baselineScope) setEffective(c *status.Conditions) {
 	missing, missingMessage := s.worst(unprotected)
 	widening := s.widening()
 	switch {
-	case s.tally.Behind > 0:
+	case s.behind():
 		set(metav1.ConditionUnknown, pcinetv1alpha1.ReasonProgressing, "Some namespaces are yet to be looked at.")
-	case s.selected() == 0:
+	case s.nothing():
 		set(metav1.ConditionUnknown, pcinetv1alpha1.ReasonNoNamespaceSelected, "")
 	case missing == pcinetv1alpha1.ReasonPoliciesMissing:
 		set(metav1.ConditionFalse, missing, missingMessage)
@@ -258,6 +260,8 @@ func (s *baselineScope) setEffective(c *status.Conditions) {
 		set(metav1.ConditionFalse, pcinetv1alpha1.ReasonPolicyWidens, widening)
 	case s.count(pcinetv1alpha1.CoverageFailing) > 0:
 		set(metav1.ConditionUnknown, missing, missingMessage)
+	case !s.seeing():
+		set(metav1.ConditionUnknown, pcinetv1alpha1.ReasonNotWatched, s.blind.message())
 	default:
 		set(metav1.ConditionTrue, pcinetv1alpha1.ReasonNothingWidens, "")
 	}

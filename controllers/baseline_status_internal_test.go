@@ -11,10 +11,12 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/internal/checks"
 	"github.com/pcinetwork/pci-network-baseline/internal/probe"
 	"github.com/pcinetwork/pci-network-baseline/internal/render/core"
 	"github.com/pcinetwork/pci-network-baseline/internal/status"
@@ -307,5 +309,140 @@ func TestEveryConditionIsARequirementOrKnownNotToBe(t *testing.T) {
 	slices.Sort(got)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("requirements (-counted +set):\n%s", diff)
+	}
+}
+
+func TestWhatIsNotWatchedIsNotFine(t *testing.T) {
+	t.Parallel()
+	protected := map[pcinetv1alpha1.CoverageState]int{pcinetv1alpha1.CoverageProtected: 1}
+	failing := map[pcinetv1alpha1.CoverageState]int{pcinetv1alpha1.CoverageFailing: 1}
+	tests := map[string]struct {
+		blind  blindness
+		states map[pcinetv1alpha1.CoverageState]int
+		behind int
+		ready  string
+		lasts  bool
+	}{
+		"a right is missing":              {blindness{resource: "pods", forbidden: true}, protected, 0, "Unknown/NotWatched", true},
+		"the API server refuses":          {blindness{resource: "pods", more: 2}, protected, 0, "Unknown/NotWatched", false},
+		"not all have been looked at":     {blindness{resource: "pods"}, protected, 1, "Unknown/NotWatched", false},
+		"no namespace has been looked at": {blindness{resource: "pods", forbidden: true}, nil, 1, "Unknown/NotWatched", true},
+		"what fails is not hidden by it":  {blindness{resource: "pods"}, failing, 1, "False/PoliciesMissing", false},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := judgedAt(today)
+			s.blind, s.tally.States, s.tally.Behind = test.blind, test.states, test.behind
+			wrong := s.count(pcinetv1alpha1.CoverageFailing) > 0
+			if wrong {
+				s.tally.Offenders = []Offender{{Namespace: "shop", Record: Record{State: pcinetv1alpha1.CoverageFailing, Worst: checks.Finding{Reason: pcinetv1alpha1.ReasonPoliciesMissing}}}}
+			}
+			got := s.conditions()
+			if ready := said(t, got, pcinetv1alpha1.ConditionReady); !strings.HasPrefix(ready, test.ready) {
+				t.Errorf("Ready is %s, want %s", ready, test.ready)
+			}
+			if !wrong {
+				for _, kind := range []string{pcinetv1alpha1.ConditionDefaultDenyInPlace, pcinetv1alpha1.ConditionDefaultDenyEffective} {
+					if c := said(t, got, kind); !strings.HasPrefix(c, "Unknown/NotWatched: pods") {
+						t.Errorf("%s is %s", kind, c)
+					}
+				}
+			}
+			if lasts := apimeta.IsStatusConditionTrue(got, pcinetv1alpha1.ConditionStalled); lasts != test.lasts {
+				t.Errorf("stalled: %v", lasts)
+			}
+		})
+	}
+}
+
+func TestAProcessThatCannotSeeTakesBackWhatTheLastOneCalledWell(t *testing.T) {
+	t.Parallel()
+	condition := func(kind string, value metav1.ConditionStatus) metav1.Condition {
+		return metav1.Condition{Type: kind, Status: value, Reason: "Old", ObservedGeneration: 3, LastTransitionTime: metav1.Time{Time: today.Add(-day)}}
+	}
+	tests := map[string]struct {
+		blind blindness
+		ready metav1.ConditionStatus
+		want  []string
+		// also is a condition that is True beside.
+		also string
+	}{
+		"all was well": {blindness{resource: "pods"}, metav1.ConditionTrue, []string{
+			"Ready Unknown/NotWatched", "Reconciling True/Progressing", "DefaultDenyInPlace Unknown/NotWatched", "Contested False/Old",
+			"ReviewCurrent True/Old", "Compliant Unknown/RequirementsUnknown",
+		}, ""},
+		"all was well, and worked on": {blindness{resource: "pods"}, metav1.ConditionTrue, []string{
+			"Ready Unknown/NotWatched", "Reconciling True/Progressing", "DefaultDenyInPlace Unknown/NotWatched", "Contested False/Old",
+			"ReviewCurrent True/Old", "Compliant Unknown/RequirementsUnknown",
+		}, pcinetv1alpha1.ConditionReconciling},
+		"a person has to act": {blindness{resource: "pods", forbidden: true}, metav1.ConditionTrue, []string{
+			"Ready Unknown/NotWatched", "Stalled True/NotWatched", "DefaultDenyInPlace Unknown/NotWatched", "Contested False/Old",
+			"ReviewCurrent True/Old", "Compliant Unknown/RequirementsUnknown",
+		}, ""},
+		"what was wrong stays": {blindness{resource: "pods"}, metav1.ConditionFalse, []string{
+			"Ready False/Old", "DefaultDenyInPlace Unknown/NotWatched", "Contested False/Old", "ReviewCurrent True/Old",
+			"Compliant Unknown/RequirementsUnknown",
+		}, ""},
+		"what was wrong stays, and is worked on": {blindness{resource: "pods"}, metav1.ConditionFalse, []string{
+			"Ready False/Old", "DefaultDenyInPlace Unknown/NotWatched", "Contested False/Old", "ReviewCurrent True/Old",
+			"Compliant Unknown/RequirementsUnknown", "Reconciling True/Old",
+		}, pcinetv1alpha1.ConditionReconciling},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := &pcinetv1alpha1.PCINetworkBaseline{}
+			b.Generation, b.Status.ObservedGeneration, b.Status.Covered = 4, 3, "7/7"
+			b.Status.Conditions = []metav1.Condition{
+				condition(pcinetv1alpha1.ConditionReady, test.ready), condition(pcinetv1alpha1.ConditionDefaultDenyInPlace, metav1.ConditionTrue),
+				condition(pcinetv1alpha1.ConditionContested, metav1.ConditionFalse), condition(pcinetv1alpha1.ConditionReviewCurrent, metav1.ConditionTrue),
+				condition(pcinetv1alpha1.ConditionCompliant, metav1.ConditionTrue),
+			}
+			if test.also != "" {
+				b.Status.Conditions = append(b.Status.Conditions, condition(test.also, metav1.ConditionTrue))
+			}
+			s := &baselineScope{baseline: b, blind: test.blind, now: today}
+			out := s.disowned()
+			var got []string
+			for _, c := range out.Conditions {
+				got = append(got, fmt.Sprintf("%s %s/%s", c.Type, c.Status, c.Reason))
+				if moved := c.LastTransitionTime.Equal(&metav1.Time{Time: today}); moved == (c.Reason == "Old" || c.Type == test.also) || c.ObservedGeneration != 3 {
+					t.Errorf("%s is of generation %d, since %s", c.Type, c.ObservedGeneration, c.LastTransitionTime)
+				}
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("conditions (-want +got):\n%s", diff)
+			}
+			if out.Covered != "7/7" || out.ObservedGeneration != 3 {
+				t.Errorf("the rest is %+v", out)
+			}
+			b.Status = out
+			if diff := cmp.Diff(out, s.disowned()); diff != "" {
+				t.Errorf("said twice (-once +twice):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestWhoHoldsALeaseLeads(t *testing.T) {
+	t.Parallel()
+	lease := func(holder string, renewed time.Duration) coordinationv1.LeaseSpec {
+		return coordinationv1.LeaseSpec{HolderIdentity: &holder, RenewTime: &metav1.MicroTime{Time: today.Add(-renewed)}, LeaseDurationSeconds: new(int32(15))}
+	}
+	tests := map[string]struct {
+		lease coordinationv1.LeaseSpec
+		want  bool
+	}{
+		"it is renewed":        {lease("a", 14*time.Second), true},
+		"it has run out":       {lease("a", 15*time.Second), false},
+		"it was given back":    {lease("", 0), false},
+		"nobody has taken it":  {coordinationv1.LeaseSpec{}, false},
+		"a clock that is fast": {lease("a", -time.Minute), true},
+	}
+	for name, test := range tests {
+		if got := held(test.lease, today); got != test.want {
+			t.Errorf("%s: %v", name, got)
+		}
 	}
 }

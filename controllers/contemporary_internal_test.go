@@ -67,3 +67,20 @@ func TestAPolicyOfAnEarlierNamespaceIsNotThere(t *testing.T) {
 		})
 	}
 }
+
+// A pod with our labels does not have all pods of its namespace taken for pods of the host network.
+func TestPodsAreNotAskedFor(t *testing.T) {
+	t.Parallel()
+	born := metav1.NewTime(time.Date(2027, 1, 31, 12, 0, 0, 0, time.UTC))
+	pod := func(name string) *corev1.Pod {
+		return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+			Namespace: "shop", Name: name, CreationTimestamp: metav1.NewTime(born.Add(-time.Minute)), Labels: render.Labels("pci"),
+		}}
+	}
+	cached, live := fake.NewClientBuilder().WithObjects(pod("host")).Build(), fake.NewClientBuilder().WithObjects(pod("host"), pod("app")).Build()
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop", CreationTimestamp: born}}
+	var list corev1.PodList
+	if err := (contemporary{cached, live, ns}).List(t.Context(), &list, client.InNamespace("shop")); err != nil || len(list.Items) != 1 {
+		t.Errorf("%d pods, %v", len(list.Items), err)
+	}
+}

@@ -57,6 +57,22 @@ func stale(err error) bool {
 	return apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
 }
 
+// withoutStale returns an error without what another look will mend: a stale view of one object hides no refusal of another.
+func withoutStale(err error) error {
+	var many interface{ Unwrap() []error }
+	if !errors.As(err, &many) {
+		if stale(err) {
+			return nil
+		}
+		return err
+	}
+	var errs []error
+	for _, e := range many.Unwrap() {
+		errs = append(errs, withoutStale(e))
+	}
+	return errors.Join(errs...)
+}
+
 // gone says whether a write failed because its object, or the namespace, is gone by now. A kind that is gone is another thing:
 // then there is nowhere to write to.
 func gone(err error) bool {

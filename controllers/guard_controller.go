@@ -45,7 +45,7 @@ type GuardReconciler struct {
 	Clock         clock.PassiveClock
 
 	compiled compiledBaselines
-	queue    atomic.Pointer[queue] // set at the start
+	events   namedEvents
 	// written holds the UID of each baseline's guard, in case somebody removes its labels; results holds a pcinetv1alpha1.Guard for each baseline, released the UID of one that is being deleted and
 	// whose guard is gone; both by name.
 	written, results, released sync.Map
@@ -213,37 +213,45 @@ func (r *GuardReconciler) Of(baseline string) (guard pcinetv1alpha1.Guard, known
 // SetupWithManager watches baselines, the platform, and the guards themselves. The watch of a kind may begin and end while
 // this replica is a standby, on which no source is started: so their handlers find the queue when there is one.
 func (r *GuardReconciler) SetupWithManager(mgr ctrl.Manager) error {
-	r.Backends.watchGuards = func(informer cache.Informer) error {
-		_, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
-			AddFunc:    r.event,
-			UpdateFunc: func(_, now any) { r.event(now) },
-			DeleteFunc: r.event,
-		})
-		return err
-	}
+	r.Backends.watchGuards = r.events.watch
+	r.events.of = render.GuardOf
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("guard").
 		WithOptions(options(false)).
 		Watches(&pcinetv1alpha1.PCINetworkBaseline{}, &handler.EnqueueRequestForObject{}).
 		WatchesRawSource(source.Func(func(ctx context.Context, q queue) error {
-			r.queue.Store(&q)
+			r.events.queue.Store(&q)
 			addBaselines(ctx, r.Cache, q, r.Platform.plans.subscribe())
 			return nil
 		})).
 		Complete(r)
 }
 
-// event enqueues the baseline whose guard has the object's name, whoever's it is.
-func (r *GuardReconciler) event(obj any) {
-	if gone, ok := obj.(toolscache.DeletedFinalStateUnknown); ok {
-		obj = gone.Obj
+// namedEvents enqueue the baseline whose object has the name of the one that an event is of, whoever's it is.
+type namedEvents struct {
+	of    func(name string) (baseline string)
+	queue atomic.Pointer[queue] // set at the start
+}
+
+func (e *namedEvents) watch(informer cache.Informer) error {
+	_, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    e.event,
+		UpdateFunc: func(_, now any) { e.event(now) },
+		DeleteFunc: e.event,
+	})
+	return err
+}
+
+func (e *namedEvents) event(obj any) {
+	if last, ok := obj.(toolscache.DeletedFinalStateUnknown); ok {
+		obj = last.Obj
 	}
 	object, ok := obj.(client.Object)
-	q := r.queue.Load()
+	q := e.queue.Load()
 	if !ok || q == nil {
 		return
 	}
-	if baseline := render.GuardOf(object.GetName()); baseline != "" {
+	if baseline := e.of(object.GetName()); baseline != "" {
 		(*q).Add(ctrl.Request{NamespacedName: client.ObjectKey{Name: baseline}})
 	}
 }

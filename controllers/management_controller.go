@@ -26,6 +26,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	checks "github.com/pcinetwork/pci-network-baseline/internal/checks/management"
@@ -52,9 +53,14 @@ type ManagementReconciler struct {
 	// Cache has the baselines; Live asks the API server, for what is listed once in ten minutes.
 	Cache, Live client.Reader
 	Asker       management.Asker
-	Store       *Store
-	Metrics     *metrics.Metrics
-	Clock       clock.PassiveClock
+	Platform    *Platform
+	// ControlPlanes has what clouds say, which is judged with the rest.
+	ControlPlanes *ControlPlaneReconciler
+	Store         *Store
+	Metrics       *metrics.Metrics
+	Clock         clock.PassiveClock
+	// Remembered returns what an earlier process has written of keys, by subject.
+	Remembered func(context.Context, *pcinetv1alpha1.PCINetworkBaseline) (map[string]snapshot.Keys, error)
 
 	// Of one worker.
 	inventory *snapshot.Management // the last one, before anybody has looked
@@ -62,30 +68,23 @@ type ManagementReconciler struct {
 	asked     snapshot.Management // what was answered, at askedAt
 	askedAt   time.Time
 	seen      map[sightline]seen
+	// keys is what was seen of keys, by subject of findings; remembers says that what Remembered knows is among it.
+	keys      map[string]snapshot.Keys
+	remembers bool
 
 	results sync.Map // a managementResult for each baseline, by name
+	// findings are managementFindings, by name; judged tells when they are others.
+	findings  sync.Map
+	judged    topic
+	firewalls firewalls
 }
-
-// sightline is one way to look at an interface; seen is what came of it, and when.
-type (
-	sightline struct {
-		address       netip.AddrPort
-		server, roots string
-		cluster       bool
-		minimum       uint16
-	}
-	seen struct {
-		sight snapshot.Sight
-		at    time.Time
-		// unsure: it said nothing of use for the first time, so it is looked at again soon.
-		unsure bool
-	}
-)
 
 // +kubebuilder:rbac:groups="",resources=nodes;services;pods,verbs=list
 // +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=list
 // +kubebuilder:rbac:groups=networking.k8s.io,resources=ingresses,verbs=list
 // +kubebuilder:rbac:groups=apiregistration.k8s.io,resources=apiservices,verbs=list
+// +kubebuilder:rbac:groups=monitoring.coreos.com,resources=servicemonitors,verbs=list
+// +kubebuilder:rbac:groups=security.istio.io,resources=peerauthentications,verbs=list
 // +kubebuilder:rbac:groups=admissionregistration.k8s.io,resources=validatingwebhookconfigurations;mutatingwebhookconfigurations,verbs=list
 
 // Reconcile takes an inventory, looks at what is new or was not looked at for an hour, and judges for each baseline. Cost: see
@@ -95,12 +94,20 @@ func (r *ManagementReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (c
 	if err != nil || len(baselines) == 0 {
 		return ctrl.Result{}, err
 	}
+	if err := r.remember(ctx, baselines); err != nil { // it is asked again at the next look; what is seen now is judged all the same
+		ctrl.LoggerFrom(ctx).Error(err, "What an earlier process saw of keys is not known")
+	}
 	inventory := management.Take(ctx, r.Live, declaredSystems(baselines))
 	if r.inventory != nil && len(inventory.Gaps) > len(r.inventory.Gaps) && !r.doubted {
 		r.doubted = true
 		return ctrl.Result{RequeueAfter: doubt}, nil
 	}
 	r.inventory, r.doubted = inventory, false
+	inventory.Network = r.Platform.Engine().NodeEncryption
+	r.observeHosts(ctx)
+	for i := range baselines { // who waits for it waits for no look
+		r.firewalls.want(&baselines[i], &checks.Subject{Access: baselines[i].Spec.ManagementAccess, Management: *r.inventory})
+	}
 	minimums := minimumsOf(baselines)
 	if len(minimums) > 0 {
 		r.ask(ctx)
@@ -112,12 +119,20 @@ func (r *ManagementReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (c
 	for i := range baselines {
 		r.judge(ctx, &baselines[i], views)
 	}
-	for _, s := range r.seen {
-		if s.unsure {
-			return ctrl.Result{RequeueAfter: doubt}, nil
-		}
+	if r.unsure() {
+		return ctrl.Result{RequeueAfter: doubt}, nil
 	}
 	return ctrl.Result{RequeueAfter: jitter(inventoryPeriod)}, nil
+}
+
+// unsure says whether to look again soon: something said nothing of use, or the platform was not known yet, as after a start.
+func (r *ManagementReconciler) unsure() bool {
+	for _, s := range r.seen {
+		if s.unsure {
+			return true
+		}
+	}
+	return !r.Platform.Engine().Observed
 }
 
 // jitter is a duration of about d, so that operators of many clusters do not ask at one time.
@@ -137,6 +152,8 @@ func (r *ManagementReconciler) declared(ctx context.Context) ([]pcinetv1alpha1.P
 	r.results.Range(func(name, _ any) bool {
 		if !slices.ContainsFunc(items, func(b pcinetv1alpha1.PCINetworkBaseline) bool { return b.Name == name }) {
 			r.results.Delete(name)
+			r.findings.Delete(name)
+			r.firewalls.wanted.Delete(name)
 			r.Metrics.ObserveFindings(fmt.Sprint(name), nil)
 		}
 		return true
@@ -176,7 +193,7 @@ func (r *ManagementReconciler) ask(ctx context.Context) {
 			nodes = append(nodes, in.Address)
 		}
 	}
-	answered := r.asked.APIServer.Flags != nil && r.asked.APIServer.Anonymous != 0
+	answered := r.asked.APIServer.Flags != nil && r.asked.APIServer.Anonymous != 0 && r.asked.Tokens.Keys != nil
 	for i := range r.asked.Kubelets {
 		k := &r.asked.Kubelets[i]
 		before = append(before, k.Address)
@@ -191,92 +208,21 @@ func (r *ManagementReconciler) ask(ctx context.Context) {
 	r.askedAt = r.Clock.Now()
 }
 
-// look returns the inventory with what was seen of it, for each minimum version.
-func (r *ManagementReconciler) look(ctx context.Context, minimums []uint16) map[uint16]snapshot.Management {
-	out := map[uint16]snapshot.Management{0: *r.inventory}
-	now, kept := r.Clock.Now(), map[sightline]seen{}
-	for _, minimum := range minimums {
-		var due []sightline
-		for i := range r.inventory.Interfaces {
-			if in := &r.inventory.Interfaces[i]; !in.UDP {
-				v := sightline{in.Address, in.ServerName, in.Roots, in.ClusterRoots, minimum}
-				if old, known := r.seen[v]; known && !old.due(now) {
-					kept[v] = old
-				} else if _, twice := kept[v]; !twice {
-					kept[v] = seen{}
-					due = append(due, v)
-				}
-			}
-		}
-		for i, sight := range r.dial(ctx, due) {
-			kept[due[i]] = r.seen[due[i]].followed(sight, now)
-		}
-		m := *r.inventory
-		m.APIServer, m.Kubelets = r.asked.APIServer, r.asked.Kubelets
-		m.Interfaces = slices.Clone(m.Interfaces)
-		for i := range m.Interfaces {
-			in := &m.Interfaces[i]
-			in.Sight = kept[sightline{in.Address, in.ServerName, in.Roots, in.ClusterRoots, minimum}].sight
-		}
-		r.Metrics.ObserveInterfaces(m.Interfaces)
-		out[minimum] = m
-	}
-	r.seen = kept
-	return out
-}
-
-// due says whether it is time to look again.
-func (s seen) due(now time.Time) bool {
-	period := inventoryPeriod / 2
-	if certain(s.sight) {
-		period = lookPeriod
-	}
-	return s.unsure || now.Sub(s.at) >= period
-}
-
-// followed returns what is known after another look. Pods and nodes come and go between inventory and look, so one that says nothing of
-// use is asked twice, and until then what it said before holds.
-func (s seen) followed(by snapshot.Sight, now time.Time) seen {
-	out := seen{sight: by, at: now, unsure: !certain(by) && !s.unsure}
-	if out.unsure && certain(s.sight) {
-		out.sight = s.sight
-	}
-	return out
-}
-
-// certain says whether there is nothing to gain from looking again soon.
-func certain(s snapshot.Sight) bool {
-	return s.Speech == snapshot.SpeechPlain || s.Speech == snapshot.SpeechClosed || (s.Speech == snapshot.SpeechTLS && s.Old != "" && s.Weak != "")
-}
-
-// dial looks at interfaces of the inventory, and at nothing else.
-func (r *ManagementReconciler) dial(ctx context.Context, views []sightline) []snapshot.Sight {
-	scope := make([]netip.AddrPort, 0, len(views))
-	targets := make([]handshake.Target, 0, len(views))
-	for _, v := range views {
-		scope = append(scope, v.address)
-		t := handshake.Target{Address: v.address, ServerName: v.server, MinVersion: v.minimum}
-		switch {
-		case v.cluster:
-			t.Roots = r.Asker.Roots
-		case v.roots != "":
-			t.Roots = x509.NewCertPool()
-			t.Roots.AppendCertsFromPEM([]byte(v.roots))
-		}
-		targets = append(targets, t)
-	}
-	return handshake.NewDialer(handshake.NewScope(scope...)).Look(ctx, targets)
-}
-
 // judge judges for one baseline, and wakes the reconciler that writes its status if that changes anything.
 func (r *ManagementReconciler) judge(ctx context.Context, b *pcinetv1alpha1.PCINetworkBaseline, views map[uint16]snapshot.Management) {
 	s := checks.Subject{Access: b.Spec.ManagementAccess, Encryption: b.Spec.ManagementEncryption, Now: r.Clock.Now(), Management: views[0]}
+	var complete bool
+	s.ControlPlanes, complete = r.ControlPlanes.of(b)
 	if s.Encryption != nil {
 		s.Management = views[checks.MinimumTLS(s.Encryption)]
 	}
+	if enforcesHosts(b) {
+		s.Firewall = r.firewalls.stateOf(checks.HostFirewall(b.Name, s.Access, &s.Management))
+	}
 	findings := checks.Run(s)
 	r.Metrics.ObserveFindings(b.Name, findings)
-	result := newManagementResult(b, findings)
+	r.keep(b.Name, findings)
+	result := newManagementResult(b, findings, complete || s.Access == nil)
 	old, _ := r.results.Swap(b.Name, result)
 	if before, had := old.(managementResult); had && reflect.DeepEqual(before, result) {
 		return
@@ -285,11 +231,16 @@ func (r *ManagementReconciler) judge(ctx context.Context, b *pcinetv1alpha1.PCIN
 	for i := range findings {
 		if failing(findings[i]) {
 			failed++
+			if findings[i].Reason == pcinetv1alpha1.ReasonAccessTooWide { // a condition has no room for the command
+				ctrl.LoggerFrom(ctx).Info("The API server lets in more than is allowed", "baseline", b.Name, "subject", findings[i].Subject,
+					"evidence", findings[i].Evidence, "remedy", findings[i].Remedy)
+			}
 			ctrl.LoggerFrom(ctx).V(1).Info("A management interface fails a check", "baseline", b.Name, "check", findings[i].Check,
 				"subject", findings[i].Subject, "evidence", findings[i].Evidence)
 		}
 	}
 	ctrl.LoggerFrom(ctx).Info("Management interfaces were judged", "baseline", b.Name, "interfaces", len(s.Interfaces), "findings", len(findings), "failed", failed)
+	tellHostFirewall(ctx, b, &s)
 	r.Store.notify(b.Name)
 }
 
@@ -342,7 +293,8 @@ func tokenOf(config *rest.Config) func() string {
 	}
 }
 
-// SetupWithManager has everything looked at when a baseline changes what it declares, and from time to time.
+// SetupWithManager has everything looked at when a baseline changes what it declares, when a cloud says something else, when a
+// firewall on nodes is further, and from time to time.
 func (r *ManagementReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	one := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []ctrl.Request { return []ctrl.Request{{}} })
 	opts := options(false)
@@ -351,5 +303,11 @@ func (r *ManagementReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Named("management").
 		WithOptions(opts).
 		Watches(&pcinetv1alpha1.PCINetworkBaseline{}, one, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		WatchesRawSource(source.Func(func(_ context.Context, q queue) error {
+			again := func() { q.Add(ctrl.Request{}) }
+			r.ControlPlanes.whenChanged(again)
+			r.firewalls.again.Store(&again)
+			return nil
+		})).
 		Complete(r)
 }

@@ -117,6 +117,7 @@ func (s *scope) stalled() bool {
 func (s *scope) coverage() pcinetv1alpha1.NamespaceCoverageStatus {
 	out := pcinetv1alpha1.NamespaceCoverageStatus{
 		BaselineGeneration: s.baseline.Generation,
+		NamespaceUID:       string(s.namespace.UID),
 		State:              s.state(),
 		Enforcement:        s.baseline.Spec.Enforcement,
 		Backend:            pcinetv1alpha1.Backend(s.backend.api.Name()),

@@ -24,11 +24,11 @@ import (
 // +kubebuilder:rbac:groups=apps,resources=daemonsets,verbs=list;watch
 // +kubebuilder:rbac:groups=apiextensions.k8s.io,resources=customresourcedefinitions,verbs=list;watch
 // +kubebuilder:rbac:groups=apiregistration.k8s.io,resources=apiservices,verbs=watch,resourceNames=v3.projectcalico.org
-// +kubebuilder:rbac:groups=crd.projectcalico.org;projectcalico.org,resources=felixconfigurations;ippools,verbs=list;watch
+// +kubebuilder:rbac:groups=crd.projectcalico.org;projectcalico.org,resources=felixconfigurations;hostendpoints;ippools,verbs=list;watch
 // +kubebuilder:rbac:groups=crd.projectcalico.org;projectcalico.org,resources=clusterinformations,verbs=list;watch,resourceNames=default
 // +kubebuilder:rbac:groups=operator.tigera.io,resources=installations,verbs=list;watch,resourceNames=default
 // +kubebuilder:rbac:groups=migration.projectcalico.org,resources=datastoremigrations,verbs=list;watch
-// +kubebuilder:rbac:groups=cilium.io,resources=ciliumnodeconfigs,verbs=list;watch
+// +kubebuilder:rbac:groups=cilium.io,resources=ciliumnodeconfigs;ciliumnodes,verbs=list;watch
 // +kubebuilder:rbac:groups=eks.amazonaws.com,resources=nodeclasses,verbs=list;watch
 // +kubebuilder:rbac:groups=config.openshift.io;operator.openshift.io,resources=networks,verbs=list;watch,resourceNames=cluster
 
@@ -82,7 +82,9 @@ const countsPeriod = 5 * time.Second
 // reconcileEngine assesses again, and then has those policy APIs read that are served. While something new is being read for
 // the first time, the last assessment stands. Cost: the number of nodes and DaemonSets; no request.
 func (p *Platform) reconcileEngine(ctx context.Context, backends *Backends) (ctrl.Result, error) {
-	a := engines.Assess(p.Sources.Observe(engines.Wanted))
+	evidence := p.Sources.Observe(engines.Wanted)
+	p.reports.note(evidence)
+	a := engines.Assess(evidence)
 	replan, later := p.publish(a)
 	var err error
 	if a.Observed {

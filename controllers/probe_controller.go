@@ -65,6 +65,10 @@ type ProbeReconciler struct {
 	run      *run // nil between two of them
 	// due is when the next round may begin, notBefore when canaries may be made again.
 	due, notBefore time.Time
+	// vantage is from where all was seen that is proven of ingress; zero if some of it was not.
+	vantage netip.AddrPort
+	// countDue is when pods may be compared with their denies again.
+	countDue time.Time
 	// assessed, without counts of nodes, and generations are as of the last round.
 	assessed    engines.Assessment
 	generations string
@@ -179,6 +183,8 @@ func (r *ProbeReconciler) loadPolicies(ctx context.Context, s *probeScope, ns *c
 	if err := r.Cache.List(ctx, &baselines); err != nil {
 		return fmt.Errorf("listing baselines: %w", err)
 	}
+	// The cache has no order, and the first that asks for something counts.
+	slices.SortFunc(baselines.Items, func(a, b pcinetv1alpha1.PCINetworkBaseline) int { return strings.Compare(a.Name, b.Name) })
 	known := map[string]bool{}
 	for i := range baselines.Items {
 		known[baselines.Items[i].Name] = true
@@ -254,7 +260,32 @@ func (s *probeScope) sample() probe.Sample {
 			out.Directions = append(out.Directions, d)
 		}
 	}
+	for _, c := range s.covering {
+		v := c.Spec.Verification.Vantage
+		if a, err := netip.ParseAddr(v.Address); err == nil && !out.Vantage.IsValid() {
+			out.Vantage = netip.AddrPortFrom(a, uint16(v.Port))
+		}
+	}
 	return out
+}
+
+// demand forgets what was proven of ingress when a vantage is declared, or another one: it was not seen from there. One that is only
+// not asked for, because a deny is not in place for a while, takes nothing back.
+func (r *ProbeReconciler) demand(s *probeScope) {
+	vantage := s.sample().Vantage
+	if r.run != nil && r.run.Vantage != vantage {
+		r.run = nil
+	}
+	if vantage.IsValid() && vantage != r.vantage {
+		r.vantage = vantage
+		r.Proofs.edit(func(records probe.Records) { records.Forget(policy.Ingress) })
+	}
+}
+
+// note takes down the results of the run, and whether they were seen from a vantage.
+func (r *ProbeReconciler) note(results []probe.Result, moments []probe.Moment, now time.Time) {
+	r.vantage = r.run.Vantage
+	r.Proofs.note(results, moments, now)
 }
 
 // loadImage finds out, once, what the operator itself runs from. Its right to list pods lets it read its own.

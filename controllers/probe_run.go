@@ -65,6 +65,7 @@ func (r *run) enter(s stage, now time.Time) { r.stage, r.since = s, now }
 
 // step takes the run to its next stage if it is ready for it, and says when to look again.
 func (r *ProbeReconciler) step(ctx context.Context, s *probeScope) (time.Duration, error) {
+	r.demand(s)
 	if r.run == nil {
 		return r.begin(s)
 	}
@@ -327,13 +328,14 @@ func (r *ProbeReconciler) collect(ctx context.Context, s *probeScope, conditions
 	results := r.run.Judge(r.state, reports)
 	verdicts := probe.Conclude(results)
 	moments := r.run.Moments(reports, func(a probe.Aspect) bool { return verdicts[a].Verdict == probe.Proven })
-	r.Proofs.note(results, moments, s.now)
+	r.note(results, moments, s.now)
 	r.Proofs.edit(func(records probe.Records) {
 		for c, p := range failed {
 			records.Fail(p, s.now, c.Node)
 		}
 	})
 	r.tell(ctx, results, moments)
+	r.countOlder(ctx, s.now)
 	r.run, r.due = nil, s.now.Add(r.Proofs.pause(s.ready, s.interval(), r.Random()))
 	return time.Millisecond, nil
 }

@@ -4,6 +4,7 @@
 package controllers
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -42,6 +43,8 @@ type Proofs struct {
 	// problem keeps canaries from running at all; zero when nothing does.
 	problem   probe.Problem
 	lastRound time.Time
+	// older are the pods that are older than their deny, by baseline; nil when they were not counted.
+	older map[string]*pcinetv1alpha1.OlderPods
 }
 
 // NewProofs returns proofs of nothing.
@@ -76,6 +79,21 @@ func (p *Proofs) note(results []probe.Result, moments []probe.Moment, now time.T
 	})
 }
 
+// kept says whether connections outlived their deny on a node.
+func (p *Proofs) kept() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return probe.Summarise(p.nodes, p.records, probe.Terms{}, time.Time{}).Kept > 0
+}
+
+// noteOlder takes down which pods are older than their deny; nil if that is not known.
+func (p *Proofs) noteOlder(older map[string]*pcinetv1alpha1.OlderPods) {
+	p.mu.Lock()
+	p.older = older
+	p.mu.Unlock()
+	p.changed.tell()
+}
+
 // choose returns the nodes to test next.
 func (p *Proofs) choose(nodes []string) []string {
 	p.mu.Lock()
@@ -107,6 +125,9 @@ func (p *Proofs) of(b *pcinetv1alpha1.PCINetworkBaseline, now time.Time) (s prob
 		terms.Directions = append(terms.Directions, policy.Direction(d))
 	}
 	s = probe.Summarise(p.nodes, p.records, terms, now)
+	if s.Kept > 0 && p.older != nil {
+		s.Older = cmp.Or(p.older[b.Name], &pcinetv1alpha1.OlderPods{Count: new(int32)})
+	}
 	unknown := func(reason, message string) {
 		s.Status, s.Reason, s.Message = metav1.ConditionUnknown, reason, message
 	}
@@ -152,6 +173,7 @@ func (s *baselineScope) proofStatus() *pcinetv1alpha1.ProofStatus {
 	case kept:
 		out.EstablishedConnections = pcinetv1alpha1.EstablishedKept
 	}
+	out.OlderPods = s.proof.Older
 	if !s.proof.Oldest.IsZero() {
 		out.OldestAt = metav1.Time{Time: s.proof.Oldest.Truncate(time.Second)}
 	}

@@ -5,6 +5,7 @@ package controllers
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -12,6 +13,8 @@ import (
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
@@ -28,9 +31,12 @@ import (
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/internal/apply"
+	"github.com/pcinetwork/pci-network-baseline/internal/deadman"
 	"github.com/pcinetwork/pci-network-baseline/internal/facts"
+	"github.com/pcinetwork/pci-network-baseline/internal/facts/cloud"
 	"github.com/pcinetwork/pci-network-baseline/internal/metrics"
 	"github.com/pcinetwork/pci-network-baseline/internal/probe"
+	"github.com/pcinetwork/pci-network-baseline/internal/probe/contact"
 	"github.com/pcinetwork/pci-network-baseline/internal/render/calico"
 	"github.com/pcinetwork/pci-network-baseline/internal/render/cilium"
 	"github.com/pcinetwork/pci-network-baseline/internal/render/cluster"
@@ -40,6 +46,9 @@ import (
 func Account(namespace string) string {
 	return "system:serviceaccount:" + namespace + ":pci-network-baseline"
 }
+
+// DeadMan is the user name of the dead man's account (config/hostfirewall).
+const DeadMan = "system:serviceaccount:" + deadman.Namespace + ":dead-man"
 
 // eventSource is the operator's name in events.
 const eventSource = "pci-network-baseline"
@@ -55,11 +64,28 @@ type Options struct {
 	ProbeImage, Pod string
 	// Workers is how many namespaces are worked on at a time.
 	Workers int
+	// Clouds asks clouds in the operator's name; nil for one without an identity.
+	Clouds *cloud.Reader
 	// Registry takes the metrics; nil for controller-runtime's.
 	Registry crmetrics.RegistererGatherer
-	// Clock is nil for the real one. Who has a faster one looks after canaries as often as ProbeLook says; 0 for every 5 s.
-	Clock     clock.PassiveClock
-	ProbeLook time.Duration
+	// Clock is nil for the real one. Who has a faster one looks after canaries as often as ProbeLook says; 0 for every 5 s. Reports
+	// are looked at as often as ReportPeriod says; 0 for once a minute.
+	Clock                   clock.PassiveClock
+	ProbeLook, ReportPeriod time.Duration
+}
+
+func (o Options) defaulted() Options {
+	if o.Registry == nil {
+		o.Registry = crmetrics.Registry
+	}
+	if o.Clock == nil {
+		o.Clock = clock.RealClock{}
+	}
+	if o.Clouds == nil {
+		o.Clouds = &cloud.Reader{}
+	}
+	o.ProbeLook, o.ReportPeriod = cmp.Or(o.ProbeLook, lookAgain), cmp.Or(o.ReportPeriod, reportPeriod)
+	return o
 }
 
 // newScheme returns a scheme with every kind that is read or written.
@@ -86,9 +112,10 @@ func newMapper(scheme *runtime.Scheme) (apimeta.RESTMapper, error) {
 		return err
 	}
 	var errs []error
-	for _, obj := range append(facts.Cached(), &admissionregistrationv1.ValidatingAdmissionPolicy{}, &admissionregistrationv1.ValidatingAdmissionPolicyBinding{}) {
+	for _, obj := range append(facts.Cached(), &coordinationv1.Lease{}, &authenticationv1.SelfSubjectReview{},
+		&admissionregistrationv1.ValidatingAdmissionPolicy{}, &admissionregistrationv1.ValidatingAdmissionPolicyBinding{}) {
 		switch obj.(type) {
-		case *corev1.Namespace, *pcinetv1alpha1.PCINetworkBaseline,
+		case *corev1.Namespace, *pcinetv1alpha1.PCINetworkBaseline, *authenticationv1.SelfSubjectReview,
 			*admissionregistrationv1.ValidatingAdmissionPolicy, *admissionregistrationv1.ValidatingAdmissionPolicyBinding:
 			errs = append(errs, add(obj, apimeta.RESTScopeRoot))
 		default:
@@ -121,12 +148,7 @@ func NewManager(config *rest.Config, opts ctrl.Options) (ctrl.Manager, error) {
 
 // Setup joins the reconcilers and adds them to the manager.
 func Setup(mgr ctrl.Manager, opts Options) error {
-	if opts.Registry == nil {
-		opts.Registry = crmetrics.Registry
-	}
-	if opts.Clock == nil {
-		opts.Clock = clock.RealClock{}
-	}
+	opts = opts.defaulted()
 	m := metrics.New(opts.Registry)
 	applier := &apply.Applier{Client: mgr.GetClient(), Observe: observeWrites(mgr, m)}
 	plain, err := client.New(mgr.GetConfig(), client.Options{HTTPClient: mgr.GetHTTPClient(), Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper()})
@@ -168,28 +190,56 @@ func Setup(mgr ctrl.Manager, opts Options) error {
 	if err := admissions.SetupWithManager(mgr); err != nil {
 		return err
 	}
-	managements, err := newManagementReconciler(mgr)
+	watches, err := newWatches(mgr, backends, admissions, m)
 	if err != nil {
 		return err
 	}
-	managements.Store, managements.Metrics, managements.Clock = store, m, opts.Clock
-	if err := managements.SetupWithManager(mgr); err != nil {
+	managements, err := setupManagement(mgr, opts, store, m, platform)
+	if err != nil {
+		return err
+	}
+	firewalls := &FirewallReconciler{
+		Cache: mgr.GetCache(), Live: mgr.GetAPIReader(), Applier: natives, Backends: backends, Platform: platform,
+		Contact: &contact.Looker{Config: mgr.GetConfig()}, Recorder: recorder, Clock: opts.Clock, Own: opts.Namespace, firewalls: &managements.firewalls,
+	}
+	if err := firewalls.SetupWithManager(mgr); err != nil {
 		return err
 	}
 	baselines := &BaselineReconciler{
-		Reader: mgr.GetClient(), Cache: mgr.GetCache(), Applier: applier, Platform: platform, Store: store, Metrics: m,
-		Recorder: recorder, Clock: opts.Clock, Backends: backends, Guards: guards, Admissions: admissions, Proofs: proofs,
-		Managements: managements,
+		Reader: mgr.GetClient(), Cache: mgr.GetCache(), Live: mgr.GetAPIReader(), Applier: applier, Natives: natives,
+		Lease:    client.ObjectKey{Namespace: opts.Namespace, Name: Lease},
+		Platform: platform, Store: store, Metrics: m, Recorder: recorder, Clock: opts.Clock, Backends: backends, Guards: guards,
+		Admissions: admissions, Proofs: proofs, Managements: managements, Watches: watches,
 	}
 	if err := baselines.SetupWithManager(mgr); err != nil {
 		return err
 	}
+	reports := &ReportReconciler{
+		Cache: mgr.GetCache(), Platform: platform, Store: store, Managements: managements, Recorder: recorder, Clock: opts.Clock,
+		Period: opts.ReportPeriod, Applier: &apply.Applier{Observe: applier.Observe},
+	}
 	probes := &ProbeReconciler{
 		Cache: mgr.GetCache(), Live: mgr.GetAPIReader(), Applier: natives, Backends: backends, Platform: platform,
-		Proofs: proofs, Metrics: m, Clock: opts.Clock, Look: cmp.Or(opts.ProbeLook, lookAgain), Random: rand.Float64, Image: opts.ProbeImage,
+		Proofs: proofs, Metrics: m, Clock: opts.Clock, Look: opts.ProbeLook, Random: rand.Float64, Image: opts.ProbeImage,
 		Own: client.ObjectKey{Namespace: opts.Namespace, Name: opts.Pod},
 	}
-	return setupProbe(mgr, probes)
+	return errors.Join(setupReports(mgr, reports), setupProbe(mgr, probes))
+}
+
+// setupManagement adds what looks at the interfaces by which the cluster is managed, and what asks others who can reach them.
+func setupManagement(mgr ctrl.Manager, opts Options, store *Store, m *metrics.Metrics, platform *Platform) (*ManagementReconciler, error) {
+	controlPlanes, err := newControlPlaneReconciler(mgr)
+	if err != nil {
+		return nil, err
+	}
+	controlPlanes.Clouds, controlPlanes.Nodes, controlPlanes.Metrics, controlPlanes.Clock = opts.Clouds, platform.Sources.Nodes, m, opts.Clock
+	managements, err := newManagementReconciler(mgr)
+	if err != nil {
+		return nil, err
+	}
+	managements.Platform, managements.ControlPlanes = platform, controlPlanes
+	managements.Store, managements.Metrics, managements.Clock = store, m, opts.Clock
+	return managements, errors.Join(controlPlanes.SetupWithManager(mgr), managements.SetupWithManager(mgr))
 }
 
 // setupProbe gives the canaries a cache of their own: the one of all namespaces holds other pods, and trims them.
@@ -208,18 +258,21 @@ func setupProbe(mgr ctrl.Manager, r *ProbeReconciler) error {
 // Synced says whether the caches that every plan is made of are in sync. The cache's own answer is yes as long as nobody has
 // asked it for anything yet.
 func Synced(mgr ctrl.Manager) healthz.Checker {
-	return func(req *http.Request) error {
-		for _, obj := range facts.Cached() {
-			informer, err := mgr.GetCache().GetInformer(req.Context(), obj, cache.BlockUntilSynced(false))
-			if err != nil {
-				return err
-			}
-			if !informer.HasSynced() {
-				return fmt.Errorf("the cache of %T is not in sync with the API server", obj)
-			}
+	return func(req *http.Request) error { return synced(req.Context(), mgr.GetCache()) }
+}
+
+// synced returns an error unless the caches that every plan is made of are in sync.
+func synced(ctx context.Context, c cache.Cache) error {
+	for _, obj := range facts.Cached() {
+		informer, err := c.GetInformer(ctx, obj, cache.BlockUntilSynced(false))
+		if err != nil {
+			return err
 		}
-		return nil
+		if !informer.HasSynced() {
+			return fmt.Errorf("the cache of %T is not in sync with the API server", obj)
+		}
 	}
+	return nil
 }
 
 // observeWrites counts write requests.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -105,8 +106,9 @@ func TestTheStatusDoesNotGrow(t *testing.T) {
 							Status: metav1.ConditionFalse, Reason: strings.Repeat("R", 64), Message: strings.Repeat(letter, 2000),
 							Proven: math.MaxInt32, Disproven: math.MaxInt32, Required: math.MaxInt32, Oldest: today,
 							Window: new(time.Duration(math.MaxInt32) * time.Millisecond), Cut: 1, Kept: 1,
+							Older: &pcinetv1alpha1.OlderPods{Count: new(int32(math.MaxInt32)), Names: slices.Repeat([]string{strings.Repeat("p", maxOlderName)}, maxOlder)},
 						},
-						lastRound: today,
+						lastRound: today, blind: blindness{resource: strings.Repeat(letter, 128), more: 8, forbidden: true},
 						admission: admissionStatus(plan.BreakGlass{InForce: broken, Until: today, Reason: strings.Repeat(letter, 2000)}, errors.New(strings.Repeat(letter, 2000))),
 					})
 				})
@@ -131,8 +133,8 @@ func checkSize(t *testing.T, s *baselineScope) {
 	if want := fmt.Sprintf("0/%d", s.selected()); got.Covered != want {
 		t.Errorf("covered is %q, want %q", got.Covered, want)
 	}
-	if len(got.Offenders) < maxOffenders-2 { // where everything is long, the last have no room
-		t.Errorf("%d offenders, want at least %d", len(got.Offenders), maxOffenders-2)
+	if len(got.Offenders) < maxOffenders-4 { // where everything is long, the last have no room
+		t.Errorf("%d offenders, want at least %d", len(got.Offenders), maxOffenders-4)
 	}
 	for _, o := range got.Offenders {
 		if o.State != pcinetv1alpha1.CoverageFailing || !strings.HasSuffix(o.Message, "…") {

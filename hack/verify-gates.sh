@@ -72,7 +72,7 @@ plant() {
 
 check_imports() {
   red imports.log make verify-imports
-  names imports.log internal/{policy,snapshot,plan,checks,render}' reaches a client'
+  names imports.log internal/{policy,snapshot,plan,checks,render,report}' reaches a client'
   red absent.log hack/verify-imports.sh internal/absent
 }
 

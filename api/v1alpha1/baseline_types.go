@@ -289,6 +289,28 @@ type Verification struct {
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=5000
 	Nodes int32 `json:"nodes,omitempty"`
+
+	// vantage is a host outside of the cluster from which pods are reached by their own addresses, and on which pci-network-baseline
+	// probe --vantage runs. Ingress from there must then be proven on every node, too. Unset: ingress from outside is not tested.
+	// +optional
+	Vantage Vantage `json:"vantage,omitzero"`
+}
+
+// Vantage is where a program outside of the cluster dials canaries for the canaries.
+type Vantage struct {
+	// address is the host's IP address, which pods know it by.
+	// +required
+	// +kubebuilder:validation:MinLength=3
+	// +kubebuilder:validation:MaxLength=39
+	// +kubebuilder:validation:XValidation:rule="isIP(self) && ip.isCanonical(self) && !ip(self).isUnspecified() && !ip(self).isLoopback()",message="address must be the IP address that pods know the host by, such as 192.0.2.7 or 2001:db8::7"
+	Address string `json:"address,omitempty"`
+
+	// port is the TCP port on which it listens.
+	// +optional
+	// +kubebuilder:default=24310
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	Port int32 `json:"port,omitempty"`
 }
 
 // Review records a review of the baseline.

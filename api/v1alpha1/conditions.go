@@ -58,6 +58,8 @@ const (
 	ReasonAllNamespacesProtected = "AllNamespacesProtected"
 	// ReasonNamespaceProtected: the namespace has its policies.
 	ReasonNamespaceProtected = "NamespaceProtected"
+	// ReasonNotWatched: the API server does not let the operator watch a kind, so what was seen last may no longer be true.
+	ReasonNotWatched = "NotWatched"
 	// ReasonNoNamespaceSelected: the baseline selects no namespace, so it protects nothing.
 	ReasonNoNamespaceSelected = "NoNamespaceSelected"
 	// ReasonNamespaceTerminating: a namespace in scope has been terminating for more than five minutes.
@@ -137,16 +139,32 @@ const (
 	ReasonAccessNotDeclared = "AccessNotDeclared"
 	// ReasonConsoleExposed: a console can be reached from addresses that are not on the allow-list.
 	ReasonConsoleExposed = "ConsoleExposed"
+	// ReasonHostFirewallRefused: a firewall on nodes with this allow-list would cut off what the cluster needs, so it is refused.
+	ReasonHostFirewallRefused = "HostFirewallRefused"
+	// ReasonHostFirewallIneffective: a firewall on nodes would have no effect, or another one than meant.
+	ReasonHostFirewallIneffective = "HostFirewallIneffective"
+	// ReasonHostFirewallPending: a firewall on nodes is to be enforced and is not yet, or there is nobody who would take it back.
+	ReasonHostFirewallPending = "HostFirewallPending"
+	// ReasonHostFirewallTakenBack: a firewall on nodes was tried, and taken back because somebody lost contact.
+	ReasonHostFirewallTakenBack = "HostFirewallTakenBack"
 	// ReasonAttestationExpired: the attestation of who can reach the API server has expired, or has not begun.
 	ReasonAttestationExpired = "AttestationExpired"
 	// ReasonAccessAttested: what can be seen agrees with the allow-list, and a person attests what cannot.
 	ReasonAccessAttested = "AccessAttested"
+	// ReasonAccessTooWide: whoever runs the API server lets in addresses that are not on the allow-list.
+	ReasonAccessTooWide = "AccessTooWide"
+	// ReasonCloudUnreadable: the cloud that runs the API server could not be asked who can reach it, or described another cluster.
+	ReasonCloudUnreadable = "CloudUnreadable"
+	// ReasonAccessRestricted: whoever runs the API server says that it lets in nobody who is not on the allow-list.
+	ReasonAccessRestricted = "AccessRestricted"
 	// ReasonPlaintext: a management interface answers in the clear, or is called so.
 	ReasonPlaintext = "Plaintext"
 	// ReasonTLSTooOld: a management interface accepts a version of TLS, or a cipher, that is too weak.
 	ReasonTLSTooOld = "TLSTooOld"
 	// ReasonCertificateUnfit: a certificate has expired, is too weak, or older than its cryptoperiod.
 	ReasonCertificateUnfit = "CertificateUnfit"
+	// ReasonTokenKeyUnfit: a key of service accounts' tokens is too weak, or has been in use for longer than its cryptoperiod.
+	ReasonTokenKeyUnfit = "TokenKeyUnfit"
 	// ReasonPeerUnverified: a client of a management interface does not verify whom it has reached, or could not.
 	ReasonPeerUnverified = "PeerUnverified"
 	// ReasonAnonymousAccess: a management interface serves who has not logged in, or does not ask who may do what.

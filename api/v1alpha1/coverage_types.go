@@ -43,6 +43,12 @@ type NamespaceCoverageStatus struct {
 	// +kubebuilder:validation:Minimum=1
 	BaselineGeneration int64 `json:"baselineGeneration,omitempty"`
 
+	// namespaceUID is the UID of the namespace that status is about. The gate admits pods of no other one of its name.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	NamespaceUID string `json:"namespaceUID,omitempty"`
+
 	// state sums the namespace up in one word.
 	// +optional
 	State CoverageState `json:"state,omitempty"`

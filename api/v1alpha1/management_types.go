@@ -7,6 +7,8 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // ManagementAccess declares who may reach the interfaces by which the cluster is managed (4.2). Nothing is written or closed:
 // what the cluster shows is compared with it.
+//
+// +kubebuilder:validation:XValidation:rule="self.hostFirewall == 'Off' || (has(self.allowedCIDRs) && self.allowedCIDRs.size() > 0)",message="a firewall on nodes needs a list of who may pass: set allowedCIDRs",fieldPath=".allowedCIDRs"
 type ManagementAccess struct {
 	// allowedCIDRs lists everybody who may. Unset makes the condition ManagementAccessRestricted Unknown at best: there is
 	// nothing to compare with.
@@ -16,11 +18,45 @@ type ManagementAccess struct {
 	// +kubebuilder:validation:MaxItems=64
 	AllowedCIDRs []AllowedCIDR `json:"allowedCIDRs,omitempty"`
 
+	// hostFirewall is what is done about a firewall on nodes. Audit judges whether allowedCIDRs could be enforced on nodes by the policy
+	// engine, for the API server, kubelets and what else manages the cluster there, without locking anybody out who must come in; nothing is
+	// written. Enforce does it, with Cilium: on the nodes that a person labels pcinetwork.dev/host-firewall=trial first, where a dead man
+	// takes it back if the operator loses contact, then on all. It needs config/hostfirewall/enforce. Off takes it back.
+	// +optional
+	// +kubebuilder:default=Off
+	HostFirewall HostFirewall `json:"hostFirewall,omitempty"`
+
+	// loadBalancerCIDRs lists where load balancers in front of the API server connect and check its health from. hostFirewall wants
+	// allowedCIDRs to hold them. Unset, there are none but those of the cloud, as far as it publishes them.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=16
+	LoadBalancerCIDRs []CIDR `json:"loadBalancerCIDRs,omitempty"`
+
 	// attestation is somebody's word for what no API shows, such as the rules of a firewall in front of the cluster. It is
 	// reported as attested, not as verified; what is seen to be wrong stays wrong.
 	// +optional
 	Attestation Attestation `json:"attestation,omitzero"`
+
+	// cloud asks the cloud that runs the API server who can reach it, every hour and when the spec changes, and compares that
+	// with allowedCIDRs. Only the cloud's own endpoints are asked, with an identity of the operator's that may read the
+	// description of this cluster and nothing else. Unset asks no cloud, whatever the cluster looks like: who can reach the
+	// API server from outside is then attested, or Unknown. {} finds out which cluster of which cloud this is.
+	// +optional
+	Cloud *ManagedCloud `json:"cloud,omitempty"`
 }
+
+// HostFirewall says what is done about a firewall on nodes.
+//
+// +kubebuilder:validation:Enum=Off;Audit;Enforce
+type HostFirewall string
+
+// The values of HostFirewall.
+const (
+	HostFirewallOff     HostFirewall = "Off"
+	HostFirewallAudit   HostFirewall = "Audit"
+	HostFirewallEnforce HostFirewall = "Enforce"
+)
 
 // AllowedCIDR is an address range from which the management interfaces may be reached.
 type AllowedCIDR struct {

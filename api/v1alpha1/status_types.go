@@ -233,6 +233,11 @@ type ProofStatus struct {
 	// +optional
 	EstablishedConnections EstablishedConnections `json:"establishedConnections,omitempty"`
 
+	// olderPods tells of pods in scope that are older than the deny of their namespace, so that it does not reach connections that they
+	// had then. They are counted every 10 minutes. Unset where such connections are cut, and when they could not be counted.
+	// +optional
+	OlderPods *OlderPods `json:"olderPods,omitempty"` //nolint:kubeapilinter // only nil is unambiguous: none is an answer, too
+
 	// oldestAt is when the oldest proof that is needed was made. Unset unless enough nodes are proven.
 	// +optional
 	OldestAt metav1.Time `json:"oldestAt,omitzero"` //nolint:kubeapilinter // a zero time is no time
@@ -249,6 +254,22 @@ const (
 	EstablishedKept  EstablishedConnections = "Kept"
 	EstablishedMixed EstablishedConnections = "Mixed"
 )
+
+// OlderPods tells of pods that are older than their deny.
+type OlderPods struct {
+	// count is how many there are.
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	Count *int32 `json:"count,omitempty"`
+
+	// names lists at most 3 of them, as namespace/name, a long one shortened.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=3
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=127
+	Names []string `json:"names,omitempty"`
+}
 
 // PlatformNodes counts nodes.
 type PlatformNodes struct {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pcinetwork/pci-network-baseline/controllers"
 	"github.com/pcinetwork/pci-network-baseline/internal/apply"
+	"github.com/pcinetwork/pci-network-baseline/internal/probe"
 	"github.com/pcinetwork/pci-network-baseline/internal/render/admission"
 )
 
@@ -35,7 +36,10 @@ func main() {
 
 func run() error {
 	out := bytes.NewBufferString(head) // a document of comments alone is none to the API server
-	config := admission.Config{Operator: controllers.Account(namespace), Tracking: apply.TrackingPrefixes()}
+	config := admission.Config{
+		Operator: controllers.Account(namespace), DeadMan: controllers.DeadMan, Tracking: apply.TrackingPrefixes(),
+		Canaries: admission.Canaries{Namespace: probe.Namespace, Policies: probe.PolicyNames()},
+	}
 	for i, object := range admission.Static(config) {
 		data, err := yaml.Marshal(object)
 		if err != nil {

@@ -27,7 +27,7 @@ const (
 const help = `usage, from the root of the repository:
   bin/node/cluster check                                see whether this machine can run nodes; exit status 3 if not
   bin/node/cluster build [-cni none|cilium]             build or download what a cluster is made of
-  bin/node/cluster up    [-cni none|cilium] [-nodes N]  start one
+  bin/node/cluster up    [-cni none|cilium] [-nodes N] [-server n1]  start one
   bin/node/cluster up    [FLAG]... -- COMMAND [ARG]...  start one for a command, and end it with the command
   bin/node/cluster join                                 add a node to it
   bin/node/cluster down                                 end it
@@ -102,6 +102,7 @@ type options struct {
 	root   string // the repository
 	cni    string
 	nodes  int
+	server string   // the machine of the control plane: outside, or a node
 	images []string // archives of images for the nodes, besides those that every cluster has
 
 	command []string // that the cluster is for; none if it is to stay
@@ -118,6 +119,7 @@ func parse(command string, args []string) (options, error) {
 	flags := flag.NewFlagSet(command, flag.ContinueOnError)
 	flags.StringVar(&opts.cni, "cni", cniNone, cniNone+" or "+cniCilium)
 	flags.IntVar(&opts.nodes, "nodes", 1, fmt.Sprintf("1 to %d", maxNodes))
+	flags.StringVar(&opts.server, "server", outside, "where the control plane runs: "+outside+", or a node such as "+nodeName(1))
 	flags.Func("image", "`archive` of an image for the nodes, such as bin/image.tar; may be repeated", func(path string) error {
 		opts.images = append(opts.images, path)
 		return nil
@@ -133,6 +135,8 @@ func parse(command string, args []string) (options, error) {
 		return opts, fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	case opts.cni != cniNone && opts.cni != cniCilium:
 		return opts, fmt.Errorf("unknown CNI %q: want %s or %s", opts.cni, cniNone, cniCilium)
+	case opts.server != outside && addresses()[opts.server] == "":
+		return opts, fmt.Errorf("no machine %q: the control plane runs %s, or on a node such as %s", opts.server, outside, nodeName(1))
 	case opts.nodes < 1 || opts.nodes > maxNodes:
 		return opts, fmt.Errorf("%d nodes: want 1 to %d", opts.nodes, maxNodes)
 	}

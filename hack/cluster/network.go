@@ -16,14 +16,15 @@ const (
 	podRange  = "198.18.0.0/17"
 	dnsIP     = "198.19.0.10"
 	outsideIP = "198.18.255.1" // the gateway, and a host that is no part of the cluster
-	serverIP  = "198.18.255.2" // the API server
+	serverIP  = "198.18.255.2" // the API server unless it is on a node, and who comes to it from the host
 
 	maxNodes = 9
 	bridge   = "br0"
 )
 
 // outside is the machine that joins the others: a bridge, the API server with
-// its helpers, and a host from which to look at the cluster from without.
+// its helpers unless they are on a node, and a host from which to look at the
+// cluster from without.
 const outside = "outside"
 
 func nodeName(i int) string { return fmt.Sprintf("n%d", i) }

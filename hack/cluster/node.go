@@ -92,6 +92,7 @@ func (s *supervisor) runNode(ctx context.Context) error {
 	}{
 		{"containerd and images", n.startContainerd},
 		{"connecting to the bridge", n.connect},
+		{"control plane, if it is to be here", n.serve},
 		{"waiting for the API server", n.awaitServer},
 		{"kubelet", n.startKubelet},
 		{"network " + s.state.CNI, n.startNetwork},
@@ -144,6 +145,14 @@ func (n *node) connect(ctx context.Context) error {
 	return ip(ctx, "addr add "+addresses()[n.name]+"/24 dev eth0", "link set eth0 up", "route add default via "+outsideIP)
 }
 
+// serve starts the control plane on this node, if this is the one for it.
+func (n *node) serve(ctx context.Context) error {
+	if n.state.Server != n.name {
+		return nil
+	}
+	return n.runControlPlane(ctx, addresses()[n.name])
+}
+
 func (n *node) awaitServer(ctx context.Context) error {
 	err := wait(ctx, "the API server", func(context.Context) error {
 		_, err := os.Stat(filepath.Join(n.dir, joinFile))
@@ -181,7 +190,11 @@ func (n *node) startKubelet(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p, err := n.daemon("kubelet", n.binary("kubelet"), "--config", config,
+	more := filepath.Join(n.dir, "kubelet.d", n.name) // where tests put what is to differ
+	if err := os.MkdirAll(more, 0o750); err != nil {
+		return err
+	}
+	p, err := n.daemon("kubelet", n.binary("kubelet"), "--config", config, "--config-dir", more,
 		"--kubeconfig", n.kubeconfig("system:node:"+n.name), "--hostname-override", n.name, "--node-ip", addresses()[n.name], "--v", "2")
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"time"
@@ -22,6 +23,7 @@ import (
 
 const (
 	controlPlaneDir = "control-plane" // the control plane's files, in a cluster's directory
+	servingFile     = "serving"       // exists once the control plane serves
 	joinFile        = "join"          // exists once nodes may join
 	kubeconfigFile  = "kubeconfig"
 
@@ -29,15 +31,55 @@ const (
 	userProxy  = "system:kube-proxy"
 )
 
-// runOutside starts the control plane, and carries connections of the host to it.
+// runOutside starts the control plane, if it is not a node's, and carries
+// connections of the host to it.
 func (s *supervisor) runOutside(ctx context.Context) error {
+	if s.state.Server == outside {
+		if err := s.runControlPlane(ctx, serverIP); err != nil {
+			return err
+		}
+	}
+	admin := s.kubeconfig(cluster.AdminUser)
+	err := wait(ctx, "the control plane", func(context.Context) error {
+		_, err := os.Stat(filepath.Join(s.dir, servingFile))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	config, err := clientcmd.BuildConfigFromFlags("", admin)
+	if err != nil {
+		return err
+	}
+	server, err := url.Parse(config.Host)
+	if err != nil {
+		return err
+	}
+	listener, err := net.FileListener(os.NewFile(listenerFD, "listener"))
+	if err != nil {
+		return err
+	}
+	go forward(listener, server.Host)
+	if err := writeKubeconfig(admin, filepath.Join(s.dir, kubeconfigFile), listener.Addr().String()); err != nil {
+		return err
+	}
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return err
+	}
+	go keepRoutes(ctx, client)
+	return os.WriteFile(filepath.Join(s.dir, joinFile), nil, 0o600)
+}
+
+// runControlPlane starts the control plane on an address of this machine.
+func (s *supervisor) runControlPlane(ctx context.Context, address string) error {
 	tell(report{Step: "starting etcd, kube-apiserver, kube-controller-manager and kube-scheduler"})
 	c, err := cluster.Start(ctx, cluster.Options{
 		Dir:               filepath.Join(s.dir, controlPlaneDir),
 		Assets:            cluster.Assets(".", os.Getenv("KUBEBUILDER_ASSETS")),
 		ControllerManager: true,
 		Scheduler:         true,
-		Nodes:             &cluster.Nodes{Address: serverIP, PodRange: podRange, Addresses: addresses()},
+		Nodes:             &cluster.Nodes{Address: address, PodRange: podRange, Addresses: addresses()},
 	})
 	if err != nil {
 		return err
@@ -50,20 +92,7 @@ func (s *supervisor) runOutside(ctx context.Context) error {
 			return err
 		}
 	}
-	listener, err := net.FileListener(os.NewFile(listenerFD, "listener"))
-	if err != nil {
-		return err
-	}
-	go forward(listener, net.JoinHostPort(serverIP, "6443"))
-	if err := writeKubeconfig(c.Kubeconfig(), filepath.Join(s.dir, kubeconfigFile), listener.Addr().String()); err != nil {
-		return err
-	}
-	client, err := kubernetes.NewForConfig(c.Config())
-	if err != nil {
-		return err
-	}
-	go keepRoutes(ctx, client)
-	return os.WriteFile(filepath.Join(s.dir, joinFile), nil, 0o600)
+	return os.WriteFile(filepath.Join(s.dir, servingFile), nil, 0o600)
 }
 
 // writeKubeconfig copies a kubeconfig for use by the host.
@@ -79,7 +108,8 @@ func writeKubeconfig(from, to, address string) error {
 }
 
 // forward carries connections from a listener of the host's network, where
-// nothing else of the machine is, to an address of the machine's.
+// nothing else of the machine is, to the API server. They come from serverIP,
+// so that the other address of this machine stays a stranger's.
 func forward(listener net.Listener, to string) {
 	for {
 		conn, err := listener.Accept()
@@ -93,7 +123,8 @@ func forward(listener net.Listener, to string) {
 
 func carry(conn net.Conn, to string) {
 	defer func() { _ = conn.Close() }()
-	peer, err := net.DialTimeout("tcp", to, 5*time.Second) //nolint:noctx // as long as the connection lasts
+	dialer := net.Dialer{Timeout: 5 * time.Second, LocalAddr: &net.TCPAddr{IP: net.ParseIP(serverIP)}}
+	peer, err := dialer.Dial("tcp", to)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "forwarding:", err)
 		return

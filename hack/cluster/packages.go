@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,38 +19,66 @@ import (
 // packagesDir holds what would be / if the packages were installed, in buildDir.
 const packagesDir = "debian"
 
-// packagesFor names the Debian packages that a node needs.
-func packagesFor(cni string) []string {
-	names := []string{"containerd", "runc", "containernetworking-plugins", "iproute2", "nftables"}
-	if cni == cniCilium {
-		names = append(names, "clang-19", "iptables", "ipset", "kmod")
+// packagesFor names the Debian packages that a node needs, each with a file of it that must then be below /usr.
+func packagesFor(cni string) map[string]string {
+	all := map[string]string{
+		"containerd": "bin/containerd", "runc": "sbin/runc", "containernetworking-plugins": "lib/cni/bridge", "iproute2": "bin/ip", "nftables": "sbin/nft",
 	}
-	return names
+	if cni == cniCilium {
+		maps.Copy(all, map[string]string{"clang-19": "lib/llvm-19/bin/clang", "iptables": "sbin/xtables-nft-multi", "ipset": "sbin/ipset", "kmod": "bin/kmod"})
+	}
+	return all
 }
 
 // fetchPackages unpacks Debian packages, and those that they depend on, without
 // installing any. apt says which are missing, and has verified each by the
-// distribution's signature.
+// distribution's signature. Its lists of packages may be missing, or too old.
 func (b *builder) fetchPackages(ctx context.Context) error {
-	names := packagesFor(b.opts.cni)
+	files := packagesFor(b.opts.cni)
+	names := slices.Sorted(maps.Keys(files))
 	stamp := filepath.Join(b.dir, packagesDir+"-"+b.opts.cni+".stamp")
-	if done, err := os.ReadFile(stamp); err == nil && string(done) == strings.Join(names, " ") {
+	if done, err := os.ReadFile(stamp); err == nil && string(done) == strings.Join(names, " ") && b.lacks(files) == nil {
 		return nil
 	}
-	missing, err := missingPackages(ctx, names)
+	err := b.fetch(ctx, names)
 	if err != nil {
 		b.say("asking apt for its lists of packages")
-		if err := command(ctx, "apt-get", "update", "-qq"); err != nil {
-			return fmt.Errorf("a cluster's nodes need Debian's %s: %w", strings.Join(names, ", "), err)
-		}
-		if missing, err = missingPackages(ctx, names); err != nil {
-			return fmt.Errorf("a cluster's nodes need Debian's %s: %w", strings.Join(names, ", "), err)
+		if err = command(ctx, "apt-get", append(patiently, "update", "-qq")...); err == nil {
+			err = b.fetch(ctx, names)
 		}
 	}
-	if err := b.unpack(ctx, missing); err != nil {
-		return err
+	if err == nil {
+		err = b.lacks(files)
+	}
+	if err != nil {
+		return fmt.Errorf("a cluster's nodes need Debian's %s: %w", strings.Join(names, ", "), err)
 	}
 	return os.WriteFile(stamp, []byte(strings.Join(names, " ")), 0o600)
+}
+
+// patiently is how apt-get downloads: a mirror that does not answer is given up soon.
+var patiently = []string{"-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=30", "-o", "Acquire::https::Timeout=30"}
+
+func (b *builder) fetch(ctx context.Context, names []string) error {
+	missing, err := missingPackages(ctx, names)
+	if err != nil {
+		return err
+	}
+	return b.unpack(ctx, missing)
+}
+
+// lacks returns an error if a package's file is neither unpacked nor installed.
+func (b *builder) lacks(files map[string]string) error {
+	for name, file := range files {
+		_, err := os.Stat(filepath.Join(b.dir, packagesDir, "usr", file))
+		if errors.Is(err, fs.ErrNotExist) {
+			_, err = os.Stat(filepath.Join("/usr", file))
+		}
+		if err != nil {
+			return fmt.Errorf("%s is not there after all: %w", name, err)
+		}
+	}
+	return nil
 }
 
 // missingPackages asks apt what it would install, as NAME=VERSION.
@@ -92,7 +121,7 @@ func (b *builder) unpack(ctx context.Context, packages []string) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(downloads) }()
-	cmd := exec.CommandContext(ctx, "apt-get", slices.Concat([]string{"download", "-qq", "-o", "APT::Sandbox::User=root"}, packages)...)
+	cmd := exec.CommandContext(ctx, "apt-get", slices.Concat(patiently, []string{"download", "-qq", "-o", "APT::Sandbox::User=root"}, packages)...)
 	cmd.Dir = downloads
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("apt-get download %s: %w: %s", strings.Join(packages, " "), err, out)

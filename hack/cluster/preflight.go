@@ -13,6 +13,9 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // unsupportedError says what a machine lacks to run nodes on it.
@@ -28,7 +31,7 @@ func preflight(ctx context.Context) error {
 		return &unsupportedError{[]string{"it takes root, for namespaces, mounts and cgroups: try again with sudo"}}
 	}
 	var lacks []string
-	for _, check := range []func(context.Context) error{checkNamespaces, checkCgroups, checkFilesystems, checkPrograms} {
+	for _, check := range []func(context.Context) error{checkNamespaces, checkCgroups, checkFilesystems, checkBPF, checkPrograms} {
 		if err := check(ctx); err != nil {
 			lacks = append(lacks, err.Error())
 		}
@@ -39,7 +42,7 @@ func preflight(ctx context.Context) error {
 	return nil
 }
 
-// check returns an *unsupportedError if nodes cannot run here, or what they need of Debian is not to be had.
+// check returns an *unsupportedError if nodes cannot run here, or what they are made of is not to be had.
 func check(ctx context.Context, root string) error {
 	if err := preflight(ctx); err != nil {
 		return err
@@ -50,6 +53,21 @@ func check(ctx context.Context, root string) error {
 	}
 	if err := b.fetchPackages(ctx); err != nil {
 		return &unsupportedError{[]string{err.Error()}}
+	}
+	return b.fetchModules(ctx)
+}
+
+// fetchModules downloads the modules that programs are built from. One that is not what go.sum says is no matter of the machine.
+func (b *builder) fetchModules(ctx context.Context) error {
+	for _, p := range programs {
+		_, err := b.goRun(ctx, p.module, "mod", "download")
+		switch {
+		case err == nil:
+		case strings.Contains(err.Error(), "SECURITY ERROR"):
+			return err
+		default:
+			return &unsupportedError{[]string{err.Error()}}
+		}
 	}
 	return nil
 }
@@ -98,9 +116,19 @@ func checkFilesystems(context.Context) error {
 	return nil
 }
 
+// checkBPF makes a map of one number, which is gone at once.
+func checkBPF(context.Context) error {
+	attributes := struct{ kind, keySize, valueSize, entries uint32 }{unix.BPF_MAP_TYPE_ARRAY, 4, 4, 1}
+	fd, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_MAP_CREATE, uintptr(unsafe.Pointer(&attributes)), unsafe.Sizeof(attributes)) //nolint:gosec // the system call takes a pointer
+	if errno != 0 {
+		return fmt.Errorf("root may not use BPF, without which Cilium does not run: %w", errno)
+	}
+	return unix.Close(int(fd))
+}
+
 func checkPrograms(context.Context) error {
 	var missing []string
-	for _, name := range []string{"apt-get", "dpkg-deb", "nsenter", "ip"} {
+	for _, name := range []string{"apt-get", "dpkg-deb", "tar", "nsenter", "ip"} {
 		if _, err := exec.LookPath(name); err != nil {
 			missing = append(missing, name)
 		}

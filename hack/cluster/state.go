@@ -27,6 +27,7 @@ const (
 type state struct {
 	Dir      string     `json:"dir"` // as it stands on command lines
 	CNI      string     `json:"cni"`
+	Server   string     `json:"server"` // the machine of the control plane
 	Machines []*machine `json:"machines"`
 }
 

@@ -112,7 +112,7 @@ func (l *launcher) prepare() error {
 			return err
 		}
 	}
-	l.state = &state{Dir: l.dir, CNI: l.opts.cni}
+	l.state = &state{Dir: l.dir, CNI: l.opts.cni, Server: l.opts.server}
 	return os.RemoveAll(filepath.Join(l.dir, "logs"))
 }
 

@@ -101,6 +101,16 @@ func (a *Applier) End(ctx context.Context, live client.Object, grace *int64) err
 	return nil
 }
 
+// Rehearse asks whether an object of that name may be deleted, and deletes nothing. One that is not there may be, but not one of a
+// kind that is not: whoever answers so has no such path, and says nothing of rights.
+func (a *Applier) Rehearse(ctx context.Context, obj client.Object) error {
+	err := a.Client.Delete(ctx, obj, client.DryRunAll)
+	if err != nil && (!apierrors.IsNotFound(err) || apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)) {
+		return fmt.Errorf("asking whether %s may be deleted: %w", describe(obj), err)
+	}
+	return nil
+}
+
 // Annotate sets one annotation of an object, whatever else has changed.
 func (a *Applier) Annotate(ctx context.Context, live client.Object, key, value string) error {
 	obj := clone(live)
@@ -109,6 +119,18 @@ func (a *Applier) Annotate(ctx context.Context, live client.Object, key, value s
 	a.Observe(obj, Patched, err)
 	if err != nil {
 		return fmt.Errorf("annotating %s: %w", describe(live), err)
+	}
+	return nil
+}
+
+// Replace writes an object back as the caller has changed it, provided that it has not changed otherwise since it was read: else it is a
+// Conflict. It is for objects that others make and go on tracking: unlike Write it takes nothing of theirs away. The object then is as
+// stored.
+func (a *Applier) Replace(ctx context.Context, changed client.Object) error {
+	err := a.Client.Update(ctx, changed, client.FieldOwner(FieldOwner))
+	a.Observe(changed, Updated, err)
+	if err != nil {
+		return fmt.Errorf("updating %s: %w", describe(changed), err)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -234,6 +235,28 @@ func TestDelete(t *testing.T) {
 	}
 }
 
+// What is not there may be deleted, if it could be there.
+func TestRehearse(t *testing.T) {
+	const want = "asking whether *v1.NetworkPolicy shop/" + denyName + " may be deleted: "
+	forbidden := apierrors.NewForbidden(resource(), denyName, errors.New("no"))
+	noPath := apierrors.NewGenericServerResponse(http.StatusNotFound, "delete", resource(), denyName, "404 page not found", 0, true)
+	cases := map[string]struct {
+		err, wantCause error
+		want           string
+	}{
+		"it is there":                  {},
+		"it is not there":              {err: apierrors.NewNotFound(resource(), denyName)},
+		"the right is missing":         {err: forbidden, wantCause: forbidden, want: want},
+		"there is nothing of its kind": {err: noPath, wantCause: noPath, want: want},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			r := &recorder{err: tc.err}
+			checkError(t, r.applier().Rehearse(t.Context(), stored(intendedDeny())), tc.wantCause, tc.want)
+		})
+	}
+}
+
 func TestApplyStatus(t *testing.T) {
 	payload := &unstructured.Unstructured{Object: map[string]any{"status": map[string]any{"covered": "1/1"}}}
 	payload.SetGroupVersionKind(schema.GroupVersionKind{Group: "pcinetwork.dev", Version: "v1alpha1", Kind: "PCINetworkBaseline"})
@@ -257,6 +280,30 @@ func TestApplyStatus(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Whoever made the object tracks it by labels that would be drift on ours.
+func TestReplace(t *testing.T) {
+	live := stored(intendedDeny())
+	live.Labels["app.kubernetes.io/instance"] = "theirs"
+	changed := live.DeepCopy()
+	changed.Annotations["note"] = "x"
+	r := &recorder{}
+	if err := r.applier().Replace(t.Context(), changed); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"update " + denyName + " at 7 of uid-1 as pci-network-baseline"}, r.requests); diff != "" {
+		t.Errorf("requests (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"update " + denyName + ", error: false"}, r.observed); diff != "" {
+		t.Errorf("observed (-want +got):\n%s", diff)
+	}
+	if got := r.sent[0]; got.GetLabels()["app.kubernetes.io/instance"] != "theirs" || got.GetAnnotations()["note"] != "x" {
+		t.Errorf("sent %v, %v", got.GetLabels(), got.GetAnnotations())
+	}
+	conflict := apierrors.NewConflict(resource(), denyName, errors.New("changed"))
+	err := (&recorder{err: conflict}).applier().Replace(t.Context(), changed)
+	checkError(t, err, conflict, "updating *v1.NetworkPolicy shop/"+denyName+": ")
 }
 
 func TestSetFinalizers(t *testing.T) {

@@ -4,6 +4,7 @@
 package apply
 
 import (
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -44,25 +46,19 @@ var tracking = []string{
 // TrackingPrefixes returns the prefixes of the labels and annotations that are drift on our objects.
 func TrackingPrefixes() []string { return slices.Clone(tracking) }
 
-// Diff compares everything that we own of an object: its whole spec (or, where the type has none, its status), our labels
-// and annotations, and the absence of owner references, finalizers and tracking labels, any of which would let somebody
-// else remove the object. Nil equals empty, as it does for the API server.
+// Diff compares everything that we own of an object: its whole spec (or, where the type has none, its status; of an untyped
+// object everything but metadata and status), our labels and annotations, and the absence of foreign owner references, of
+// finalizers and tracking labels, any of which would let somebody else remove the object. Nil equals empty, as it does for the
+// API server.
 func Diff(intended, live client.Object) Drift {
-	var d Drift
-	name, want := payload(intended)
-	_, have := payload(live)
-	for i := range want.NumField() {
-		if !apiequality.Semantic.DeepEqual(want.Field(i).Interface(), have.Field(i).Interface()) {
-			d.Fields = append(d.Fields, name+"."+jsonName(want.Type().Field(i)))
-		}
-	}
+	d := Drift{Fields: differing(intended, live)}
 	if !holds(live.GetLabels(), intended.GetLabels()) {
 		d.Fields = append(d.Fields, "metadata.labels")
 	}
 	if !holds(live.GetAnnotations(), intended.GetAnnotations()) {
 		d.Fields = append(d.Fields, "metadata.annotations")
 	}
-	if len(live.GetOwnerReferences()) > 0 {
+	if !apiequality.Semantic.DeepEqual(intended.GetOwnerReferences(), live.GetOwnerReferences()) {
 		d.Fields = append(d.Fields, "metadata.ownerReferences")
 	}
 	if len(live.GetFinalizers()) > 0 {
@@ -72,6 +68,36 @@ func Diff(intended, live client.Object) Drift {
 		d.Manager, d.At = lastManager(live)
 	}
 	return d
+}
+
+// differing returns the paths of the content that differ.
+func differing(intended, live client.Object) []string {
+	want, untyped := intended.(*unstructured.Unstructured)
+	have, alike := live.(*unstructured.Unstructured)
+	if untyped && alike {
+		return differingKeys(want.Object, have.Object)
+	}
+	var out []string
+	name, value := payload(intended)
+	_, other := payload(live)
+	for i := range value.NumField() {
+		if !apiequality.Semantic.DeepEqual(value.Field(i).Interface(), other.Field(i).Interface()) {
+			out = append(out, name+"."+jsonName(value.Type().Field(i)))
+		}
+	}
+	return out
+}
+
+// differingKeys returns the keys of the content of untyped objects that differ. Who they are is the same, or they would not be
+// compared.
+func differingKeys(want, have map[string]any) []string {
+	all := maps.Clone(want)
+	maps.Copy(all, have)
+	for _, other := range []string{"apiVersion", "kind", "metadata", "status"} {
+		delete(all, other)
+	}
+	maps.DeleteFunc(all, func(key string, _ any) bool { return apiequality.Semantic.DeepEqual(want[key], have[key]) })
+	return slices.Sorted(maps.Keys(all))
 }
 
 // payload returns the part of an object that holds its content: spec, or status where there is no spec.

@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
@@ -190,6 +191,58 @@ func TestDriftOfACoverage(t *testing.T) {
 	live.Status.State = pcinetv1alpha1.CoveragePending
 	if diff := cmp.Diff([]string{"status.state"}, apply.Diff(intended, live).Fields); diff != "" {
 		t.Errorf("drift (-want +got):\n%s", diff)
+	}
+}
+
+// An untyped object is compared by everything that its kind has beside metadata and status, and may have an owner.
+func TestDriftOfAReport(t *testing.T) {
+	intended := func() *unstructured.Unstructured {
+		o := &unstructured.Unstructured{Object: map[string]any{
+			"apiVersion": "openreports.io/v1alpha1", "kind": "ClusterReport", "source": "pci-network-baseline",
+			"results": []any{map[string]any{"result": "fail", "timestamp": map[string]any{"seconds": int64(1), "nanos": int64(0)}}},
+		}}
+		o.SetOwnerReferences([]metav1.OwnerReference{{UID: "1", Name: "pci"}})
+		return o
+	}
+	cases := map[string]struct {
+		change func(*unstructured.Unstructured)
+		want   []string
+	}{
+		"as it was stored": {change: func(o *unstructured.Unstructured) {
+			o.SetUID("7")
+			o.Object["status"] = "x"
+		}},
+		"another result": {
+			change: func(o *unstructured.Unstructured) { o.Object["results"] = []any{map[string]any{"result": "pass"}} },
+			want:   []string{"results"},
+		},
+		"a field less, and one more": {
+			change: func(o *unstructured.Unstructured) {
+				delete(o.Object, "source")
+				o.Object["scope"] = map[string]any{"name": "x"}
+			},
+			want: []string{"scope", "source"},
+		},
+		"no owner": {change: func(o *unstructured.Unstructured) { o.SetOwnerReferences(nil) }, want: []string{"metadata.ownerReferences"}},
+		"another owner": {
+			change: func(o *unstructured.Unstructured) {
+				o.SetOwnerReferences([]metav1.OwnerReference{{UID: "2", Name: "pci"}})
+			},
+			want: []string{"metadata.ownerReferences"},
+		},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			live := intended()
+			tc.change(live)
+			before := live.DeepCopy()
+			if diff := cmp.Diff(tc.want, apply.Diff(intended(), live).Fields); diff != "" {
+				t.Errorf("drift (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(before, live); diff != "" {
+				t.Errorf("comparing changed it:\n%s", diff)
+			}
+		})
 	}
 }
 

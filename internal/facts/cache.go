@@ -36,7 +36,6 @@ func CacheOptions(trim func(client.Object)) cache.Options {
 		return out
 	}
 	return cache.Options{
-		NewInformer:                  newInformer,
 		ReaderFailOnMissingInformer:  false,
 		DefaultUnsafeDisableDeepCopy: new(true),
 		DefaultTransform:             transform(trim, func(client.Object) {}),
@@ -58,12 +57,26 @@ func CacheOptions(trim func(client.Object)) cache.Options {
 // NewCache returns a cache that says of itself that it is in sync once Cached is. That of controller-runtime waits for whatever
 // anybody has asked for, and every source of every controller waits for that: a policy API that does not answer, or the right to
 // list admission policies that is missing, would keep every deny from being written.
+//
+// Its watches are steadfast, and it says of a kind for how long it has not been watched.
 func NewCache(config *rest.Config, opts cache.Options) (cache.Cache, error) {
+	seen := &watches{}
+	opts.NewInformer = seen.newInformer
 	all, err := cache.New(config, opts)
-	return planned{all}, err
+	return planned{all, seen}, err
 }
 
-type planned struct{ cache.Cache }
+type planned struct {
+	cache.Cache
+	*watches
+}
+
+// RemoveInformer also forgets what became of the kind's watches.
+func (c planned) RemoveInformer(ctx context.Context, obj client.Object) error {
+	err := c.Cache.RemoveInformer(ctx, obj)
+	c.forget(obj)
+	return err
+}
 
 // WaitForCacheSync waits for the start, and for the first lists of what plans are made of. Who asks for another kind waits for
 // that in GetInformer.

@@ -180,7 +180,7 @@ func (p *PlatformSources) start(s snapshot.Source, versions []schema.GroupVersio
 		DeleteFunc: func(any) { src.changed() },
 	}
 	store, controller := toolscache.NewInformerWithOptions(toolscache.InformerOptions{
-		ListerWatcher: steadfast(&toolscache.ListWatch{ListWithContextFunc: src.list, WatchFuncWithContext: src.watch}),
+		ListerWatcher: steadfast(&toolscache.ListWatch{ListWithContextFunc: src.list, WatchFuncWithContext: src.watch}, new(watches).sight(src.kind.newObject())),
 		ObjectType:    src.kind.newObject(),
 		Handler:       notify,
 		Transform:     trimToValue(s.Kind),

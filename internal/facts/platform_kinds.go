@@ -61,11 +61,13 @@ var platformKinds = map[string]platformKind{
 	snapshot.KindFelixConfiguration: calicoKind("felixconfigurations"),
 	snapshot.KindClusterInformation: calicoKind("clusterinformations"),
 	snapshot.KindIPPool:             calicoKind("ippools"),
+	snapshot.KindHostEndpoint:       calicoKind("hostendpoints"),
 	snapshot.KindInstallation:       {plural: "installations", optional: true, versions: gv("operator.tigera.io", "v1")},
 	snapshot.KindDatastoreMigration: {plural: "datastoremigrations", optional: true, versions: gv("migration.projectcalico.org", "v1", "v1beta1")},
 	snapshot.KindCiliumNodeConfig: {
 		plural: "ciliumnodeconfigs", namespaced: true, optional: true, versions: gv("cilium.io", "v2", "v2alpha1"),
 	},
+	snapshot.KindCiliumNode:      {plural: "ciliumnodes", optional: true, versions: gv("cilium.io", "v2")},
 	snapshot.KindNodeClass:       {plural: "nodeclasses", optional: true, versions: gv("eks.amazonaws.com", "v1")},
 	snapshot.KindNetworkConfig:   {plural: "networks", optional: true, versions: gv("config.openshift.io", "v1"), name: "Network"},
 	snapshot.KindNetworkOperator: {plural: "networks", optional: true, versions: gv("operator.openshift.io", "v1"), name: "Network"},

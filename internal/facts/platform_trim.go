@@ -4,6 +4,7 @@
 package facts
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,7 +22,7 @@ import (
 var (
 	keptAnnotations = []string{ // prefixes
 		"k3s.io/node-args", "rke2.io/node-args", "config.cilium.io/", "flannel.alpha.coreos.com/backend-type",
-		"kubeadm.alpha.kubernetes.io/",
+		"kubeadm.alpha.kubernetes.io/", "projectcalico.org/WireguardPublicKey",
 	}
 	keptEnv = []string{ // prefixes
 		"FELIX_", "CALICO_", "CILIUM_", "CLUSTER_TYPE", "DATASTORE_TYPE", "NETWORK_POLICY_ENFORCING_MODE", "ENABLE_V4_EGRESS",
@@ -31,8 +32,9 @@ var (
 		"enable-network-policy", "run-firewall", "enable-overlay", "network-policy", "fail-open", "strict-mode",
 		"source", "allow-config-keys", "deny-config-keys",
 		"enable-policy", "policy-audit-mode", "enable-k8s-networkpolicy", "enable-cilium-network-policy", "allow-localhost",
-		"disable-endpoint-crd", "bpf-policy-map-max", "enable-endpoint-lockdown-on-policy-overflow",
-		"enable-non-default-deny-policies", "routing-mode", "tunnel-protocol", "ipam", "cni-chaining-mode",
+		"disable-endpoint-crd", "enable-host-firewall", "enable-cilium-clusterwide-network-policy", "bpf-policy-map-max", "enable-endpoint-lockdown-on-policy-overflow",
+		"enable-non-default-deny-policies", "enable-wireguard", "enable-ipsec", "enable-ztunnel", "enable-encryption-strict-mode-egress",
+		"ipsec-overlay", "routing-mode", "tunnel-protocol", "ipam", "cni-chaining-mode",
 	}
 )
 
@@ -62,6 +64,9 @@ func trimToValue(kind string) func(any) (any, error) {
 		case *metav1.PartialObjectMetadata:
 			return newItem(obj, snapshot.Object{Kind: kind, Name: obj.Name}), nil
 		case *unstructured.Unstructured:
+			if kind == snapshot.KindCiliumNode { // its addresses change with every pod on some clouds
+				return newItem(obj, snapshot.Object{Kind: kind, Name: obj.GetName(), Data: ciliumKeys(obj)}), nil
+			}
 			fields := map[string]any{}
 			for _, name := range []string{"spec", "status"} {
 				if v, found := obj.Object[name]; found {
@@ -72,6 +77,16 @@ func trimToValue(kind string) func(any) (any, error) {
 		}
 		return in, nil // an item already, or a tombstone
 	}
+}
+
+// ciliumKeys are the public keys that Cilium's agent publishes of its node.
+func ciliumKeys(o *unstructured.Unstructured) map[string]string {
+	annotations := o.GetAnnotations()
+	out := map[string]string{"wireguard": cmp.Or(annotations["network.cilium.io/wg-pub-key"], annotations["io.cilium.network.wg-pub-key"])}
+	if index, found, err := unstructured.NestedInt64(o.Object, "spec", "encryption", "key"); found && err == nil {
+		out["ipsec"] = strconv.FormatInt(index, 10)
+	}
+	return out
 }
 
 func newItem(obj metav1.Object, value any) *item {

@@ -25,27 +25,29 @@ const (
 	shortWatch = time.Second
 )
 
-// newInformer returns an informer that looks within 3 s of the end of an outage, however long that was.
-func newInformer(lw toolscache.ListerWatcher, obj runtime.Object, resync time.Duration, indexers toolscache.Indexers) toolscache.SharedIndexInformer {
-	return toolscache.NewSharedIndexInformer(steadfast(lw), obj, resync, indexers)
-}
-
 // steadfast keeps from a reflector that the API server does not answer. At every failure a reflector waits twice as long, up to
 // a minute, and would see what happened in an outage only then; nothing there can be set (k8s.io/client-go
 // tools/cache/reflector.go, kubernetes/kubernetes#136943). So watches that cannot start try again here, and those that break end
 // as if they had been closed: the reflector then goes on from the version it has. Lists need nothing of the kind, because
 // reflectors stream them with a watch. What the API server has answered for good is passed on: that a version is too old, or
-// a right is missing.
-func steadfast(lw toolscache.ListerWatcher) toolscache.ListerWatcher {
+// a right is missing. What becomes of the watches is noted in seen.
+func steadfast(lw toolscache.ListerWatcher, seen *sight) toolscache.ListerWatcher {
 	from := toolscache.ToListerWatcherWithContext(lw)
 	return &toolscache.ListWatch{
-		ListWithContextFunc: from.ListWithContext,
+		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+			list, err := from.ListWithContext(ctx, options)
+			if err != nil {
+				seen.failed(err)
+			}
+			return list, err
+		},
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 			for after := askFirst; ; after = min(2*after, askLast) {
 				w, err := from.WatchWithContext(ctx, options)
 				if err == nil {
-					return steady(w), nil
+					return steady(w, seen), nil
 				}
+				seen.failed(err)
 				if !passes(err) {
 					return nil, err
 				}
@@ -61,11 +63,13 @@ func steadfast(lw toolscache.ListerWatcher) toolscache.ListerWatcher {
 }
 
 // steady ends like w, but never with an error that passes, nor within its first second.
-func steady(w watch.Interface) watch.Interface {
+func steady(w watch.Interface, seen *sight) watch.Interface {
+	seen.began()
 	events := make(chan watch.Event)
 	out := watch.NewProxyWatcher(events)
 	go func() {
 		defer close(events)
+		defer seen.ended()
 		defer w.Stop()
 		short := time.NewTimer(shortWatch)
 		defer short.Stop()

@@ -55,7 +55,7 @@ func TestAWatchWaitsForAnAPIServerThatDoesNotAnswer(t *testing.T) {
 						return nil, test.err
 					}
 					return watch.NewFake(), nil
-				}}).(toolscache.WatcherWithContext).WatchWithContext(t.Context(), metav1.ListOptions{})
+				}}, new(watches).sight(&corev1.Pod{})).(toolscache.WatcherWithContext).WatchWithContext(t.Context(), metav1.ListOptions{})
 				if !test.waits {
 					if !errors.Is(err, test.err) || tries != 1 {
 						t.Errorf("%v after %d tries", err, tries)
@@ -79,7 +79,7 @@ func TestAWatchThatWaitsEndsWithItsReflector(t *testing.T) {
 		refused := errors.New("connection refused")
 		_, err := steadfast(&toolscache.ListWatch{WatchFuncWithContext: func(context.Context, metav1.ListOptions) (watch.Interface, error) {
 			return nil, refused
-		}}).(toolscache.WatcherWithContext).WatchWithContext(ctx, metav1.ListOptions{})
+		}}, new(watches).sight(&corev1.Pod{})).(toolscache.WatcherWithContext).WatchWithContext(ctx, metav1.ListOptions{})
 		if !errors.Is(err, refused) || ctx.Err() == nil {
 			t.Error(err)
 		}
@@ -107,7 +107,7 @@ func TestABrokenWatchLooksClosed(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				began, from := time.Now(), watch.NewFake()
-				w := steady(from)
+				w := steady(from, new(watches).sight(&corev1.Pod{}))
 				go func() {
 					from.Add(&corev1.Pod{})
 					time.Sleep(test.after)
@@ -135,7 +135,7 @@ func TestAStoppedWatchLeavesNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(*testing.T) { // fails when a goroutine is left
 		from := watch.NewRaceFreeFake()
-		w := steady(from)
+		w := steady(from, new(watches).sight(&corev1.Pod{}))
 		from.Add(&corev1.Pod{})
 		w.Stop()
 		synctest.Wait()

@@ -29,6 +29,8 @@ type Metrics struct {
 	Condition *prometheus.GaugeVec
 	// BreakGlass is 1 for each baseline whose policies everybody may change, and absent for the others.
 	BreakGlass *prometheus.GaugeVec
+	// Unwatched is for how many seconds each kind that reports are made of has not been watched; 0 while it is.
+	Unwatched *prometheus.GaugeVec
 	// Repairs counts policies restored after somebody changed them, by cause.
 	Repairs *prometheus.CounterVec
 	// Fights counts the times that somebody else began to keep changing an object.
@@ -37,8 +39,14 @@ type Metrics struct {
 	Protection prometheus.Histogram
 	// Findings counts findings about management by baseline, clause, check and result.
 	Findings *prometheus.GaugeVec
+	// CloudRead is when a cloud last said who can reach the API server, in seconds since 1970, by baseline.
+	CloudRead *prometheus.GaugeVec
 	// Interfaces counts management interfaces by role and what they answer with.
 	Interfaces *prometheus.GaugeVec
+	// CertificateStart and CertificateExpiry are of the oldest certificate of a role, and of the one that ends first; KeyChanges counts
+	// those that took another's place.
+	CertificateStart, CertificateExpiry *prometheus.GaugeVec
+	KeyChanges                          *prometheus.CounterVec
 	// ProofNodes counts nodes by baseline and by what packets have shown.
 	ProofNodes *prometheus.GaugeVec
 	// ProofCells counts the cells of the last round by verdict.
@@ -66,6 +74,10 @@ func New(reg prometheus.Registerer) *Metrics {
 			Name: "pcinb_break_glass",
 			Help: "1 while everybody may change the policies of a baseline, which are not repaired then; absent otherwise.",
 		}, []string{"baseline"}),
+		Unwatched: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "pcinb_unwatched_seconds",
+			Help: "For how long a kind of object has not been watched, so that changes of it were not seen; 0 while it is.",
+		}, []string{"resource"}),
 		Repairs: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "pcinb_repairs_total",
 			Help: "Policies restored after somebody else changed them, by cause.",
@@ -79,14 +91,6 @@ func New(reg prometheus.Registerer) *Metrics {
 			Help:    "Time from the moment a namespace's creation was seen to its default deny, in seconds.",
 			Buckets: []float64{0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300},
 		}),
-		Findings: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "pcinb_management_findings",
-			Help: "Findings about management interfaces by baseline, clause of the guidance, check and result.",
-		}, []string{"baseline", "clause", "check", "result"}),
-		Interfaces: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "pcinb_management_interfaces",
-			Help: "Management interfaces that were found, by role and what they answered with.",
-		}, []string{"role", "speech"}),
 		ProofNodes: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "pcinb_proof_nodes",
 			Help: "Nodes by baseline and by what packets have shown there: proven, disproven, or required (how many must be proven).",
@@ -112,7 +116,8 @@ func New(reg prometheus.Registerer) *Metrics {
 	for _, cause := range []string{CauseDeleted, CauseEdited, CauseReplaced} {
 		m.Repairs.WithLabelValues(cause)
 	}
-	reg.MustRegister(m.Namespaces, m.Condition, m.BreakGlass, m.Repairs, m.Fights, m.Protection, m.ProofNodes, m.ProofCells, m.ProofRounds, m.ProofWindow, m.Findings, m.Interfaces, m.Writes)
+	reg.MustRegister(m.Namespaces, m.Condition, m.BreakGlass, m.Unwatched, m.Repairs, m.Fights, m.Protection, m.ProofNodes, m.ProofCells, m.ProofRounds, m.ProofWindow, m.Writes)
+	m.addManagement(reg)
 	return m
 }
 
@@ -177,4 +182,5 @@ func (m *Metrics) ObserveInterfaces(interfaces []snapshot.Interface) {
 	for i := range interfaces {
 		m.Interfaces.WithLabelValues(string(interfaces[i].Role), string(interfaces[i].Sight.Speech)).Inc()
 	}
+	m.observeCertificates(interfaces)
 }

@@ -105,6 +105,17 @@ type Guard struct {
 	Except []string
 }
 
+// HostFirewall is the intent behind the policy for nodes: of the addresses that are neither a node's nor a pod's, none but Allowed
+// reaches Ports of the nodes. Whatever else reaches a node, or leaves it, is not touched.
+type HostFirewall struct {
+	Baseline string
+	// Nodes selects nodes by label; empty selects all.
+	Nodes metav1.LabelSelector
+	// Ports are of TCP, sorted. Without ports there is nothing to close; without Allowed nobody would get in, so neither is rendered.
+	Ports   []int32
+	Allowed []netip.Prefix
+}
+
 // Omission is an allowance that resolved to nothing and is therefore not written: an empty rule could mean "all".
 type Omission struct {
 	// Name is the policy's name, as in Policy.

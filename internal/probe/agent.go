@@ -59,6 +59,7 @@ func Main(ctx context.Context, args []string) error {
 	fs.StringVar(&a.Name, "name", "", "what it answers with")
 	fs.StringVar(&a.Ask, "ask", "", "`path` of the file that tells it to dial")
 	fs.StringVar(&a.Out, "out", "", "`path` of its report")
+	outside := fs.String("vantage", "", "`address` on which to listen outside of the cluster, such as 192.0.2.7:24310, and to dial for canaries; it takes no other flag")
 	fs.Func("serve", "`port` to serve over TCP and UDP; may be repeated", func(s string) error {
 		port, err := strconv.ParseUint(s, 10, 16)
 		a.Ports = append(a.Ports, int(port))
@@ -74,7 +75,10 @@ func Main(ctx context.Context, args []string) error {
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
-	if fs.NArg() > 0 || a.Name == "" || a.Ask == "" || a.Out == "" {
+	if *outside != "" && fs.NFlag() == 1 && fs.NArg() == 0 {
+		return vantage(ctx, *outside)
+	}
+	if fs.NArg() > 0 || *outside != "" || a.Name == "" || a.Ask == "" || a.Out == "" {
 		return errors.New("--name, --ask and --out must be given, and nothing but flags")
 	}
 	return a.Run(ctx)

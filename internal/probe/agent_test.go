@@ -180,7 +180,8 @@ func TestAnAgentSaysWhatKeepsItFromReporting(t *testing.T) {
 func TestParseDial(t *testing.T) {
 	t.Parallel()
 	for text, valid := range map[string]bool{
-		"TCP/10.0.0.1:80/name": true, "UDP/[fd00::1]:80/name": true, "TCP/10.0.0.1:80/": true,
+		"TCP/10.0.0.1:80/name": true, "UDP/[fd00::1]:80/name": true, "TCP/10.0.0.1:80/": true, "UDP/10.0.0.1:80/name/[fd00::2]:81": true,
+		"TCP/10.0.0.1:80/name/host:81": false, "TCP/10.0.0.1:80/name/10.0.0.2:81/": false,
 		"UDP/10.0.0.1:80/": false, "SCTP/10.0.0.1:80/name": false, "TCP/10.0.0.1/name": false, "TCP/host:80/name": false, "TCP": false, "": false,
 	} {
 		d, err := probe.ParseDial(text)
@@ -196,7 +197,7 @@ func TestParseDial(t *testing.T) {
 // The arguments of a canary's pod are those that an agent takes.
 func TestAnAgentTakesTheArgumentsOfItsPod(t *testing.T) {
 	t.Parallel()
-	s := sampleOf(both, "a", "b")
+	s := seen(sampleOf(both, "a", "b"))
 	for _, c := range s.Canaries("") {
 		args := s.Pod(c, probe.Image{Name: "image"}).Spec.Containers[0].Args
 		if args[0] != probe.Command {
@@ -209,7 +210,7 @@ func TestAnAgentTakesTheArgumentsOfItsPod(t *testing.T) {
 			t.Errorf("%v: %v, want %s", c, err, want)
 		}
 	}
-	for _, args := range [][]string{{}, {"--name=a", "--ask=b"}, {"--name=a", "--ask=b", "--out=c", "more"}, {"--name=a", "--ask=b", "--out=c", "--serve=99999"}} {
+	for _, args := range [][]string{{}, {"--name=a", "--ask=b"}, {"--name=a", "--ask=b", "--out=c", "more"}, {"--name=a", "--ask=b", "--out=c", "--serve=99999"}, {"--vantage=127.0.0.1:0", "--name=a", "--ask=b", "--out=c"}} {
 		if err := probe.Main(t.Context(), args); err == nil {
 			t.Errorf("%v is taken", args)
 		}

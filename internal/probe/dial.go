@@ -37,24 +37,32 @@ const (
 	Sometimes Outcome = 'F'
 	// Unstable: they kept changing, and nobody has answered among the last.
 	Unstable Outcome = 'U'
+	// Unheard: the vantage, which was to dial, did not say what came of it.
+	Unheard Outcome = 'V'
 )
 
-// Dial is one place to dial. Name is what answers there; empty where being accepted is all that is asked.
+// Dial is one place to dial. Name is what answers there; empty where being accepted is all that is asked. Via is the vantage that is to
+// dial; zero for who asks itself.
 type Dial struct {
 	Protocol policy.Protocol
 	Address  netip.AddrPort
 	Name     string
+	Via      netip.AddrPort
 }
 
 // String is the form that ParseDial reads.
 func (d Dial) String() string {
-	return fmt.Sprintf("%s/%s/%s", d.Protocol, d.Address, d.Name)
+	text := fmt.Sprintf("%s/%s/%s", d.Protocol, d.Address, d.Name)
+	if d.Via.IsValid() {
+		text += "/" + d.Via.String()
+	}
+	return text
 }
 
-// ParseDial reads PROTOCOL/ADDRESS:PORT/NAME.
+// ParseDial reads PROTOCOL/ADDRESS:PORT/NAME, with /VANTAGE:PORT or without.
 func ParseDial(s string) (Dial, error) {
 	parts := strings.Split(s, "/")
-	if len(parts) != 3 || (parts[0] != string(policy.TCP) && parts[0] != string(policy.UDP)) {
+	if len(parts) < 3 || len(parts) > 4 || (parts[0] != string(policy.TCP) && parts[0] != string(policy.UDP)) {
 		return Dial{}, fmt.Errorf("%q: must be PROTOCOL/ADDRESS:PORT/NAME with TCP or UDP", s)
 	}
 	address, err := netip.ParseAddrPort(parts[1])
@@ -62,6 +70,11 @@ func ParseDial(s string) (Dial, error) {
 		return Dial{}, err
 	}
 	d := Dial{Protocol: policy.Protocol(parts[0]), Address: address, Name: parts[2]}
+	if len(parts) > 3 {
+		if d.Via, err = netip.ParseAddrPort(parts[3]); err != nil {
+			return Dial{}, err
+		}
+	}
 	if d.Name == "" && d.Protocol == policy.UDP {
 		return Dial{}, fmt.Errorf("%q: UDP needs a name: nothing else tells an answer", s)
 	}
@@ -79,6 +92,9 @@ func (a *Agent) dialAll(ctx context.Context, histories []history) {
 
 // once dials one place.
 func (d Dial) once(ctx context.Context, timeout time.Duration) Outcome {
+	if d.Via.IsValid() {
+		return d.ask(ctx)
+	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	conn, err := (&net.Dialer{}).DialContext(ctx, strings.ToLower(string(d.Protocol)), d.Address.String())

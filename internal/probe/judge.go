@@ -43,8 +43,12 @@ func (s *Sample) Judge(state State, reports map[Canary]Report) []Result {
 		switch {
 		case twin == Answered, twin == Sometimes:
 			r.Verdict, r.Text = Disproven, fmt.Sprintf("%s was %s by %s, although it is denied", c.Cell, twin, c.answers())
+		case c.Path == Outside && !c.Control.Address.IsValid():
+			r.Text = fmt.Sprintf("%s: the canary there has no address of the vantage's family", c.Cell)
 		case twin == 0 || control == 0:
 			r.Text = fmt.Sprintf("%s: a canary on %s did not report", c.Cell, c.Node)
+		case twin == Unheard || control == Unheard:
+			r.Text = fmt.Sprintf("%s: %s at %s", c.Cell, Unheard, c.Twin.Via)
 		case control == Answered && (twin == Silent || twin == Refused):
 			r.Verdict = Proven
 		case control != Answered:
@@ -74,6 +78,8 @@ func (c Check) answers() string {
 	switch {
 	case c.Path == APIServer:
 		return "the API server at " + c.Other
+	case c.Path == Outside:
+		return fmt.Sprintf("the target there, on port %d, to %s at %s", port, c.Other, c.Twin.Via.Addr())
 	case c.Direction == policy.Ingress:
 		return fmt.Sprintf("the target there, on port %d, to a source on %s", port, c.Other)
 	}
@@ -88,6 +94,8 @@ func (c Cell) String() string {
 		return text + ", on the same node"
 	case AcrossNodes:
 		return text + ", across nodes"
+	case Outside:
+		return text + ", from outside"
 	case APIServer:
 	}
 	return text + ", to the API server"
@@ -106,6 +114,8 @@ func (o Outcome) String() string {
 		return "somebody else answered"
 	case Sometimes:
 		return "answered now and then"
+	case Unheard:
+		return "nothing is heard of the vantage"
 	case Unstable:
 	}
 	return "it kept changing"

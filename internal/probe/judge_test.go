@@ -5,6 +5,8 @@ package probe_test
 
 import (
 	"maps"
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -37,7 +39,15 @@ func TestJudge(t *testing.T) {
 	// at changes the outcome of what a source on a node dials on another, on a port.
 	at := func(node, address string, port uint16, p policy.Protocol, to probe.Outcome) func(probe.Shot, probe.Outcome) probe.Outcome {
 		return func(s probe.Shot, o probe.Outcome) probe.Outcome {
-			if s.Node == node && s.Address.Addr().String() == address && s.Address.Port() == port && s.Protocol == p && s.Role == probe.Source {
+			if s.Node == node && s.Address.Addr().String() == address && s.Address.Port() == port && s.Protocol == p && s.Role == probe.Source && !s.Via.IsValid() {
+				return to
+			}
+			return o
+		}
+	}
+	outside := func(port uint16, to probe.Outcome) func(probe.Shot, probe.Outcome) probe.Outcome {
+		return func(s probe.Shot, o probe.Outcome) probe.Outcome {
+			if s.Node == "b" && s.Via.IsValid() && s.Address.Port() == port && s.Protocol == policy.UDP {
 				return to
 			}
 			return o
@@ -66,6 +76,21 @@ func TestJudge(t *testing.T) {
 			change: at("a", "10.0.2.9", 24302, policy.TCP, probe.Sometimes),
 			want:   map[probe.Aspect]probe.Verdict{{Node: "b", Direction: policy.Ingress}: probe.Disproven},
 			text:   "node b, ingress, IPv4, TCP, across nodes was answered now and then by the target there, on port 24302, to a source on a, although it is denied",
+		},
+		"a denied ingress is answered to the vantage": {
+			change: outside(24302, probe.Answered),
+			want:   map[probe.Aspect]probe.Verdict{{Node: "b", Direction: policy.Ingress}: probe.Disproven},
+			text:   "node b, ingress, IPv4, UDP, from outside was answered by the target there, on port 24302, to the vantage at 203.0.113.1, although it is denied",
+		},
+		"the vantage does not reach what is allowed": {
+			change: outside(24301, probe.Silent),
+			want:   map[probe.Aspect]probe.Verdict{{Node: "b", Direction: policy.Ingress}: none},
+			text:   "node b, ingress, IPv4, UDP, from outside: what is allowed did not connect either (no answer to the vantage)",
+		},
+		"the vantage does not say what came of a denied dial": {
+			change: outside(24302, probe.Unheard),
+			want:   map[probe.Aspect]probe.Verdict{{Node: "b", Direction: policy.Ingress}: none},
+			text:   "node b, ingress, IPv4, UDP, from outside: nothing is heard of the vantage at 203.0.113.1:24310",
 		},
 		"a control is answered now and then": {
 			change: at("a", "10.0.2.9", 24301, policy.UDP, probe.Sometimes),
@@ -127,7 +152,7 @@ func TestJudge(t *testing.T) {
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := sampleOf(both, "a", "b")
+			s := seen(sampleOf(both, "a", "b"))
 			reports := enforced(s, probe.StateA, tc.change)
 			for _, c := range tc.lost {
 				delete(reports, c)
@@ -163,5 +188,28 @@ func TestAReportOfAnotherLengthIsNone(t *testing.T) {
 		if r.Verdict != probe.None {
 			t.Errorf("%s is %s", r.Cell, r.Verdict)
 		}
+	}
+}
+
+// A vantage of a family that pods do not have can show nothing, and what it was asked for is then not proven.
+func TestAVantageThatCannotReachPodsProvesNothing(t *testing.T) {
+	t.Parallel()
+	s := sampleOf(both[:1], "a", "b")
+	for n, addresses := range s.Addresses {
+		s.Addresses[n] = slices.DeleteFunc(slices.Clone(addresses), func(a netip.Addr) bool { return a.Is6() })
+	}
+	s.Vantage = netip.MustParseAddrPort("[2001:db8::1]:24310")
+	var got []string
+	for _, r := range s.Judge(probe.State(0), nil) {
+		if r.Path == probe.Outside {
+			got = append(got, string(r.Verdict)+": "+r.Text)
+		}
+	}
+	want := []string{
+		"none: node a, ingress, IPv6, TCP, from outside: the canary there has no address of the vantage's family",
+		"none: node b, ingress, IPv6, TCP, from outside: the canary there has no address of the vantage's family",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("verdicts (-want +got):\n%s", diff)
 	}
 }

@@ -98,6 +98,7 @@ const (
 	SameNode    Path = "same-node"
 	AcrossNodes Path = "across-nodes"
 	APIServer   Path = "api-server"
+	Outside     Path = "outside"
 )
 
 // Family is an IP family.
@@ -138,6 +139,8 @@ type Sample struct {
 	Addresses, Hosts map[string][]netip.Addr
 	// Endpoints are those of the API server.
 	Endpoints []netip.AddrPort
+	// Vantage is where a program outside of the cluster listens; zero when there is none.
+	Vantage netip.AddrPort
 }
 
 // Name returns the name of a canary's pod. A node's name may be too long to be part of it.
@@ -197,6 +200,9 @@ func (s *Sample) Dials(c Canary) []Dial {
 				}
 			}
 		}
+	}
+	for _, d := range s.fromOutside(c.Node) {
+		out = append(out, d[0], d[1])
 	}
 	return out
 }
@@ -267,6 +273,7 @@ func (s *Sample) Checks(state State) []Check {
 		if s.denies(policy.Egress) {
 			out = append(out, s.apiServerChecks(node, state)...)
 		}
+		out = append(out, s.outsideChecks(node, state)...)
 		for _, peer := range s.peers(node) {
 			path := SameNode
 			if peer != node {
@@ -328,6 +335,7 @@ func (s *Sample) Policies(state State) []policy.Policy {
 	if s.denies(policy.Ingress) {
 		rules[Target] = append(rules[Target], between(policy.Ingress, Source, egressPorts, ingressPorts[state]))
 	}
+	s.openOutside(state, rules)
 	if s.denies(policy.Egress) {
 		rules[Source] = append(rules[Source], between(policy.Egress, Target, ingressPorts, egressPorts[state]))
 		allowed := state.allowedToAPIServer()

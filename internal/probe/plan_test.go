@@ -31,18 +31,27 @@ func sampleOf(directions []policy.Direction, nodes ...string) *probe.Sample {
 	return s
 }
 
+// seen returns the sample with a vantage.
+func seen(s *probe.Sample) *probe.Sample {
+	s.Vantage = netip.MustParseAddrPort("203.0.113.1:24310")
+	return s
+}
+
 // Every node of a sample has a cell for each direction, family, protocol and path that there is; but none to an API server on itself.
 func TestEveryCellHasACheck(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		directions []policy.Direction
 		nodes      []string
+		vantage    bool
 	}{
-		"one node":     {both, []string{"a"}},
-		"two nodes":    {both, []string{"a", "b"}},
-		"four nodes":   {both, []string{"a", "b", "c", "d"}},
-		"ingress only": {both[:1], []string{"a", "b"}},
-		"egress only":  {both[1:], []string{"a", "b"}},
+		"one node":                   {directions: both, nodes: []string{"a"}},
+		"two nodes":                  {directions: both, nodes: []string{"a", "b"}},
+		"four nodes":                 {directions: both, nodes: []string{"a", "b", "c", "d"}},
+		"ingress only":               {directions: both[:1], nodes: []string{"a", "b"}},
+		"egress only":                {directions: both[1:], nodes: []string{"a", "b"}},
+		"two nodes, and a vantage":   {both, []string{"a", "b"}, true},
+		"egress only, and a vantage": {both[1:], []string{"a", "b"}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -55,6 +64,9 @@ func TestEveryCellHasACheck(t *testing.T) {
 							if len(tc.nodes) > 1 {
 								want[probe.Cell{Node: n, Direction: d, Family: f, Protocol: p, Path: probe.AcrossNodes}] = true
 							}
+							if tc.vantage && d == policy.Ingress && f == probe.IPv4 { // the vantage's family
+								want[probe.Cell{Node: n, Direction: d, Family: f, Protocol: p, Path: probe.Outside}] = true
+							}
 						}
 					}
 					if d == policy.Egress && i > 0 {
@@ -64,7 +76,11 @@ func TestEveryCellHasACheck(t *testing.T) {
 			}
 			for _, state := range []probe.State{probe.StateA, probe.StateB} {
 				got := map[probe.Cell]bool{}
-				for _, c := range sampleOf(tc.directions, tc.nodes...).Checks(state) {
+				s := sampleOf(tc.directions, tc.nodes...)
+				if tc.vantage {
+					s = seen(s)
+				}
+				for _, c := range s.Checks(state) {
 					got[c.Cell] = true
 				}
 				if diff := cmp.Diff(want, got); diff != "" {
@@ -83,16 +99,14 @@ func lets(s *probe.Sample, state probe.State, shot probe.Shot) bool {
 			to.Node = n
 		}
 	}
-	opens := func(role probe.Role, d policy.Direction) bool {
+	opens := func(role probe.Role, d policy.Direction, pods bool, at policy.Protocol, on uint16) bool {
 		for _, p := range s.Policies(state) {
 			if p.Pods.MatchLabels[probe.LabelRole] != string(role) {
 				continue
 			}
 			for _, r := range p.Rules {
-				peer := slices.ContainsFunc(r.Peers, func(p policy.Peer) bool { return (p.Pods == nil) == (to.Node == "") })
-				port := slices.ContainsFunc(r.Ports, func(p policy.Port) bool {
-					return p.Protocol == shot.Protocol && p.First <= int32(shot.Address.Port()) && int32(shot.Address.Port()) <= p.Last
-				})
+				peer := slices.ContainsFunc(r.Peers, func(p policy.Peer) bool { return (p.Pods != nil) == pods })
+				port := slices.ContainsFunc(r.Ports, func(p policy.Port) bool { return p.Protocol == at && p.First <= int32(on) && int32(on) <= p.Last })
 				if r.Direction == d && peer && port {
 					return true
 				}
@@ -100,7 +114,12 @@ func lets(s *probe.Sample, state probe.State, shot probe.Shot) bool {
 		}
 		return !slices.Contains(s.Directions, d)
 	}
-	return opens(shot.Role, policy.Egress) && (to.Node == "" || opens(to.Role, policy.Ingress))
+	if shot.Via.IsValid() {
+		return opens(shot.Role, policy.Egress, false, policy.TCP, shot.Via.Port()) && opens(to.Role, policy.Ingress, false, shot.Protocol, shot.Address.Port())
+	}
+	inside := to.Node != ""
+	return opens(shot.Role, policy.Egress, inside, shot.Protocol, shot.Address.Port()) &&
+		(!inside || opens(to.Role, policy.Ingress, true, shot.Protocol, shot.Address.Port()))
 }
 
 // In every state the policies let each control through and no twin, and what is denied was open in the other state: or a frozen
@@ -108,7 +127,7 @@ func lets(s *probe.Sample, state probe.State, shot probe.Shot) bool {
 func TestPoliciesOpenControlsAndNoTwin(t *testing.T) {
 	t.Parallel()
 	for _, directions := range [][]policy.Direction{both, both[:1], both[1:]} {
-		s := sampleOf(directions, "a", "b", "c")
+		s := seen(sampleOf(directions, "a", "b", "c"))
 		for _, state := range []probe.State{probe.StateA, probe.StateB} {
 			for _, c := range s.Checks(state) {
 				if !lets(s, state, c.Control) {

@@ -86,6 +86,14 @@ func (r Records) Mark(p Problem, nodes ...string) {
 	}
 }
 
+// Forget forgets what was proven of a direction, because more is asked of it now: no node was tried for that.
+func (r Records) Forget(d policy.Direction) {
+	for _, record := range r {
+		delete(record.Proven, d)
+		record.Tried = time.Time{}
+	}
+}
+
 // Keep forgets nodes that are gone.
 func (r Records) Keep(nodes []string) {
 	for name := range r {
@@ -158,6 +166,8 @@ type Summary struct {
 	Window *time.Duration
 	// Cut and Kept count nodes by what becomes of connections that are older than their deny; one node may do both.
 	Cut, Kept int
+	// Older tells of pods that are older than their deny, which Summarise does not know of; nil when it is not known or does not matter.
+	Older *pcinetv1alpha1.OlderPods
 	// ChangesAt is when time alone changes the answer; zero for never.
 	ChangesAt time.Time
 }

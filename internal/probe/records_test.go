@@ -71,6 +71,10 @@ func TestSummarise(t *testing.T) {
 		"a disproof takes the proof away": {
 			nodes: ab[:1], notes: []note{tested(time.Minute, shown(probe.Proven, both, "a")), tested(0, shown(probe.Disproven, both, "a"))}, want: "False/DeniedTrafficPasses",
 		},
+		"more is asked of a direction": {
+			nodes: ab[:1], notes: []note{tested(0, shown(probe.Proven, both, "a")), func(r probe.Records) { r.Forget(policy.Ingress) }},
+			want: "Unknown/ProofPending: 0 of 1 nodes are proven. Still to be tested: a.",
+		},
 		"the control failed":               {nodes: ab[:1], notes: []note{tested(0, shown(probe.None, both[:1], "a"))}, want: "Unknown/ControlFailed: 0 of 1 nodes are proven. node a, Ingress: it is none."},
 		"a fresh proof outlives a failure": {nodes: ab[:1], notes: []note{tested(time.Minute, shown(probe.Proven, both, "a")), tested(0, shown(probe.None, both, "a"))}, want: "True/DenialProven", oldest: time.Minute},
 		"canaries do not start": {nodes: ab[:1], notes: []note{func(r probe.Records) {

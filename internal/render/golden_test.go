@@ -26,8 +26,8 @@ import (
 
 var update = flag.Bool("update", false, "write what is rendered to testdata")
 
-// backends are rendered to testdata/<case>/<name>.yaml, guards to testdata/guard/<case>/<name>.yaml; scheme tells the kinds
-// of what they return.
+// backends are rendered to testdata/<case>/<name>.yaml, guards to testdata/guard/<case>/<name>.yaml, hosts to
+// testdata/hosts/<case>/<name>.yaml; scheme tells the kinds of what they return.
 var (
 	backends = map[string]render.Backend{
 		"core":          core.Backend{},
@@ -40,11 +40,15 @@ var (
 		"cilium":  cilium.Guard{},
 		"cluster": cluster.Guard{},
 	}
+	hosts = map[string]render.HostLayer{
+		"calico": calico.Hosts{},
+		"cilium": cilium.Hosts{},
+	}
 	scheme = runtime.NewScheme()
 	_      = errors.Join(networkingv1.AddToScheme(scheme), calico.AddToScheme(scheme), cilium.AddToScheme(scheme), cluster.AddToScheme(scheme))
 )
 
-// Each case is a directory: in.yaml holds a policy.Set or policy.Guard, and beside it is what each backend makes of it,
+// Each case is a directory: in.yaml holds a policy.Set, policy.Guard or policy.HostFirewall, and beside it is what each backend makes of it,
 // ready for kubectl apply.
 func TestGolden(t *testing.T) {
 	for name, backend := range backends {
@@ -69,6 +73,16 @@ func TestGolden(t *testing.T) {
 				t.Fatal(err)
 			}
 			return documents(t, []render.Object{render.Guard(layer, guard)})
+		})
+	}
+	for name, layer := range hosts {
+		eachCase(t, "testdata/hosts/*/in.yaml", name, func(t *testing.T, in []byte) []byte {
+			t.Helper()
+			var firewall policy.HostFirewall
+			if err := yaml.UnmarshalStrict(in, &firewall); err != nil {
+				t.Fatal(err)
+			}
+			return documents(t, render.HostFirewall(layer, firewall))
 		})
 	}
 }
@@ -96,11 +110,13 @@ func documents(t *testing.T, objects []render.Object) []byte {
 	t.Helper()
 	var out bytes.Buffer
 	for i, obj := range objects {
-		kinds, _, err := scheme.ObjectKinds(obj)
-		if err != nil {
-			t.Fatal(err)
+		if obj.GetObjectKind().GroupVersionKind().Empty() {
+			kinds, _, err := scheme.ObjectKinds(obj)
+			if err != nil {
+				t.Fatal(err)
+			}
+			obj.GetObjectKind().SetGroupVersionKind(kinds[0])
 		}
-		obj.GetObjectKind().SetGroupVersionKind(kinds[0])
 		text, err := yaml.Marshal(obj)
 		if err != nil {
 			t.Fatal(err)

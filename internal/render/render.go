@@ -26,6 +26,13 @@ const (
 	AnnotationJustification = "pcinetwork.dev/justification"
 )
 
+// LabelHostFirewall and HostFirewallTrial mark the nodes on which a policy for nodes is tried first. A person sets the label, on nodes
+// whose consoles can be reached.
+const (
+	LabelHostFirewall = "pcinetwork.dev/host-firewall"
+	HostFirewallTrial = "trial"
+)
+
 // gitops keeps Argo CD from pruning or flagging objects that it finds beside those it manages.
 // https://argo-cd.readthedocs.io/en/stable/user-guide/compare-options/
 var gitops = map[string]string{
@@ -59,6 +66,36 @@ type GuardLayer interface {
 	New() (Object, runtime.Object)
 }
 
+// TrialNodes selects the nodes of the trial.
+func TrialNodes() metav1.LabelSelector {
+	return metav1.LabelSelector{MatchLabels: map[string]string{LabelHostFirewall: HostFirewallTrial}}
+}
+
+// HostLayer renders one policy API for nodes.
+type HostLayer interface {
+	// Name is the API's name, as a Backend's.
+	Name() string
+	// Render returns the objects that say f, with their kinds, in the order in which they are written.
+	Render(meta metav1.ObjectMeta, f policy.HostFirewall) []Object
+}
+
+// HostFirewall returns the objects for the nodes of a baseline; none where they would close everything.
+func HostFirewall(l HostLayer, f policy.HostFirewall) []Object {
+	if len(f.Ports) == 0 || len(f.Allowed) == 0 {
+		return nil
+	}
+	return l.Render(meta(f.Baseline, hostsPolicy), f)
+}
+
+// hostsPolicy is the name of the policy that the object for nodes is for.
+const hostsPolicy = "hosts"
+
+// HostsName returns the name of the object for the nodes of a baseline, where there is one.
+func HostsName(baseline string) string { return Name(baseline, hostsPolicy) }
+
+// HostsOf returns the baseline whose object for nodes has a name, or "".
+func HostsOf(name string) string { return ownerOf(name, hostsPolicy) }
+
 // Render returns the object for one policy of a set.
 func Render(b Backend, s policy.Set, p policy.Policy) Object {
 	m := meta(s.Baseline, p.Name)
@@ -78,10 +115,13 @@ func Guard(l GuardLayer, g policy.Guard) Object {
 const guardPolicy = "guard"
 
 // GuardOf returns the baseline whose cluster-wide object has a name, or "".
-func GuardOf(name string) string {
+func GuardOf(name string) string { return ownerOf(name, guardPolicy) }
+
+// ownerOf returns the baseline whose object for a policy has a name, or "".
+func ownerOf(name, policyName string) string {
 	baseline, _ := strings.CutPrefix(name, "pcinb-")
-	baseline, found := strings.CutSuffix(baseline, "-"+guardPolicy)
-	if !found || GuardName(baseline) != name {
+	baseline, found := strings.CutSuffix(baseline, "-"+policyName)
+	if !found || Name(baseline, policyName) != name {
 		return ""
 	}
 	return baseline

@@ -4,6 +4,7 @@
 package render_test
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -213,6 +214,23 @@ func TestSecondNamesAreNobodysFirstName(t *testing.T) {
 	for name := range first {
 		if second := render.SecondName(name); first[second] {
 			t.Errorf("the second name of %s is %s, which another policy of the same baseline has", name, second)
+		}
+	}
+}
+
+// A deny without ports would be one of all ports, and one without a list would let in nobody.
+func TestNoFirewallThatClosesEverything(t *testing.T) {
+	whole := policy.HostFirewall{Baseline: "b", Ports: []int32{10250}, Allowed: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
+	for _, layer := range hosts {
+		if got := render.HostFirewall(layer, whole); len(got) == 0 {
+			t.Errorf("%s: nothing at all", layer.Name())
+		}
+		for what, f := range map[string]policy.HostFirewall{
+			"without ports": {Baseline: "b", Allowed: whole.Allowed}, "without a list": {Baseline: "b", Ports: whole.Ports},
+		} {
+			if got := render.HostFirewall(layer, f); len(got) > 0 {
+				t.Errorf("%s %s: %v", layer.Name(), what, got)
+			}
 		}
 	}
 }

@@ -21,6 +21,19 @@ type ControlPlane struct {
 	Problem, Remedy string
 }
 
+// ControlPlanes is what others than the cluster itself say of who can reach API servers.
+type ControlPlanes struct {
+	// Cloud is what the cloud says that runs this cluster's API server; nil where it is not to be asked.
+	Cloud *ControlPlane
+	// Since is why it could not be read again, where Cloud is of an earlier reading; nil otherwise.
+	Since *ControlPlane
+	// Objects are what objects in this cluster say, usually of other clusters; ObjectGaps say which could not be read.
+	Objects    []ControlPlane
+	ObjectGaps []Gap
+	// ServerNames are the names and addresses by which this cluster's API server is known.
+	ServerNames []string
+}
+
 // Entrance is one way to the API server.
 type Entrance struct {
 	// Name is as the provider calls it, such as public endpoint.
@@ -58,6 +71,8 @@ type Failure string
 
 // The failures. None of them says anything about who can reach the API server.
 const (
+	// NotAsked: there is no answer yet.
+	NotAsked Failure = "NotAsked"
 	// NotDeclared: which cluster it is cannot be told.
 	NotDeclared Failure = "NotDeclared"
 	// NoCredentials: there are none, or they were turned down.

@@ -13,12 +13,23 @@ type Management struct {
 	Interfaces []Interface
 	// Doors lead to consoles from outside the cluster.
 	Doors []Door
-	// Callees are what the API server calls: aggregated APIs and webhooks.
+	// Callees are what the API server calls: aggregated APIs and webhooks, those that convert custom resources among them.
 	Callees []Callee
 	// Kubelets are what kubelets answered, sorted by node; nil where nobody has asked.
 	Kubelets []Kubelet
 	// APIServer is what is known of the API server's settings.
 	APIServer APIServer
+	// Tokens are the keys of service accounts' tokens; empty where nobody has asked.
+	Tokens Tokens
+	// Network is whether what pods send to other nodes is encrypted.
+	Network NodeEncryption
+	// Hosts are the nodes, sorted by name; Protection is what the policy engine does for them, and Vantage the address from which
+	// the operator reaches the API server, if it is known.
+	Hosts      []Host
+	Protection HostProtection
+	Vantage    netip.Addr
+	// Firewall is how far the firewall on nodes is of the baseline for which it is judged.
+	Firewall Firewall
 	// Gaps say what could not be read, or was left out.
 	Gaps []Gap
 }
@@ -37,9 +48,15 @@ type Interface struct {
 	// known of its clients.
 	Roots        string
 	ClusterRoots bool
+	// Pod says that the address is a pod's, and not its node's.
+	Pod bool
 	// UDP ports are listed and never dialled: whether they encrypt cannot be seen.
-	UDP   bool
+	UDP bool
+	// Mesh says what makes its host take nothing but mutual TLS of a mesh's members; "" if nothing is known to.
+	Mesh  string
 	Sight Sight
+	// Keys is what was seen of its certificates so far; empty where nobody remembers.
+	Keys Keys
 }
 
 // Role is what an interface is for.
@@ -68,14 +85,19 @@ type Door struct {
 	Object, System, Kind string
 	// Ranges may come in; empty for everybody who can reach it.
 	Ranges []netip.Prefix
+	// Addresses are where a load balancer or an external address lets in; NodePorts are open on every node.
+	Addresses []netip.AddrPort
+	NodePorts []uint16
 	// Internal says that the load balancer was asked to have no public address.
 	Internal bool
 }
 
-// Callee is something that the API server calls, and sends requests or objects of users to.
+// Callee is something that the API server calls, and sends requests or objects of users to; or that somebody else calls unverified.
 type Callee struct {
-	// Object is the APIService or webhook configuration, with the webhook's name.
+	// Object is the APIService, CustomResourceDefinition or webhook configuration, with the webhook's name.
 	Object string
+	// Caller is who calls, if it is not the API server: Prometheus.
+	Caller string
 	// Service is namespace/name, or "" for a URL; URL is empty for a Service.
 	Service, URL string
 	// Unverified says that the API server is told not to verify its certificate.
@@ -124,4 +146,6 @@ type APIServer struct {
 type Gap struct {
 	// What is missing, Why, and what to do about it.
 	What, Why, Remedy string
+	// Minor says that nothing is known to be behind it; Traffic that who can reach what is known without.
+	Minor, Traffic bool
 }

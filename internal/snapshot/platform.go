@@ -18,9 +18,11 @@ const (
 	KindConfigMap                = "ConfigMap"
 	KindAPIService               = "APIService"
 	KindCiliumNodeConfig         = "CiliumNodeConfig"
+	KindCiliumNode               = "CiliumNode"
 	KindFelixConfiguration       = "FelixConfiguration"
 	KindClusterInformation       = "ClusterInformation"
 	KindIPPool                   = "IPPool"
+	KindHostEndpoint             = "HostEndpoint"
 	KindInstallation             = "Installation"
 	KindDatastoreMigration       = "DatastoreMigration"
 	KindNodeClass                = "NodeClass"
@@ -84,7 +86,8 @@ type Reading struct {
 // Object is one object with settings.
 type Object struct {
 	Kind, Namespace, Name string
-	// Data is that of a ConfigMap. For a pod: "node" and "ready".
+	// Data is that of a ConfigMap. For a pod: "node" and "ready". For a CiliumNode: "wireguard", its public key, and "ipsec", the
+	// index of its key.
 	Data map[string]string
 	// Fields are the top-level fields of any other kind, such as spec. Shared with the cache: read only.
 	Fields map[string]any

@@ -5,10 +5,10 @@ package backends_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -39,6 +39,7 @@ import (
 const (
 	operatorNamespace = "pci-network-baseline-system"
 	operatorUser      = "system:serviceaccount:" + operatorNamespace + ":pci-network-baseline"
+	deadManUser       = "system:serviceaccount:pci-network-baseline-hosts:dead-man"
 	// guarded is the baseline whose objects are guarded.
 	guarded = "guarded"
 )
@@ -48,20 +49,12 @@ const (
 var asOperator = sync.OnceValues(func() (client.Client, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	for _, args := range [][]string{
-		{"apply", "--server-side", "-f", filepath.Join(repoRoot, "config/manager/namespace.yaml")},
-		{"apply", "--server-side", "-k", filepath.Join(repoRoot, "config/rbac")},
-		{"apply", "--server-side", "-k", filepath.Join(repoRoot, "config/crd")},
-		{"apply", "--server-side", "-k", filepath.Join(repoRoot, "config/probe")},
-	} {
-		args = append([]string{"--kubeconfig", env.cluster.Kubeconfig()}, args...)
-		if out, err := exec.CommandContext(ctx, env.cluster.Kubectl(), args...).CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("kubectl %v: %w\n%s", args, err, out)
-		}
+	if err := env.cluster.Install(ctx, repoRoot, "probe"); err != nil {
+		return nil, err
 	}
 	objects := []client.Object{admission.Limits()}
 	for _, p := range admission.Policies(admission.Config{
-		Operator: operatorUser, Tracking: apply.TrackingPrefixes(),
+		Operator: operatorUser, DeadMan: deadManUser, Tracking: apply.TrackingPrefixes(),
 		Canaries: admission.Canaries{Namespace: probe.Namespace, Policies: probe.PolicyNames()},
 	}) {
 		objects = append(objects, p)
@@ -180,6 +173,34 @@ func TestTheOperatorMayWriteWhatItRenders(t *testing.T) {
 			t.Run(fmt.Sprintf("%T %s", obj, filepath.Base(filepath.Dir(path))), func(t *testing.T) { may(t, obj, empty) })
 		}
 	}
+	for name, nodes := range map[string]map[string]string{"all": nil, "trial": trial} {
+		obj := hostFirewall(t, name, nodes)
+		empty := &unstructured.Unstructured{}
+		empty.SetGroupVersionKind(obj.GroupVersionKind())
+		t.Run("policy for nodes: "+name, func(t *testing.T) { may(t, obj, empty) })
+	}
+}
+
+// trial selects the nodes of a trial.
+var trial = map[string]string{render.LabelHostFirewall: render.HostFirewallTrial}
+
+// hostFirewall is Cilium's policy for nodes of a baseline, with as many ranges as the API has.
+func hostFirewall(t *testing.T, baseline string, nodes map[string]string) *unstructured.Unstructured {
+	t.Helper()
+	f := policy.HostFirewall{Baseline: baseline, Ports: []int32{2379, 2380, 6443, 10250, 10257, 10259}, Allowed: []netip.Prefix{netip.MustParsePrefix("2001:db8::/32")}}
+	for i := range byte(63) {
+		f.Allowed = append(f.Allowed, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, i, 0, 0}), 16))
+	}
+	f.Nodes.MatchLabels = nodes
+	text, err := json.Marshal(render.HostFirewall(cilium.Hosts{}, f)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := &unstructured.Unstructured{}
+	if err := out.UnmarshalJSON(text); err != nil {
+		t.Fatal(err)
+	}
+	return out
 }
 
 // patch merges a patch into a live object as an administrator does, without storing it, and returns what comes of it.

@@ -27,6 +27,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 )
 
 // replicas is how many pods each Deployment asks for.
@@ -195,7 +196,7 @@ func (s *site) burst(t *testing.T, group, name string, n int, during func()) out
 		during()
 	}
 	var out outcome
-	eventually(t, "all pods are there, and denied", func() (err error) {
+	eventually.That(t, "all pods are there, and denied", func() (err error) {
 		out, err = r.sum(name, n)
 		return err
 	})
@@ -305,7 +306,7 @@ func (s *site) awaitGate(t *testing.T, group string) {
 	if err := s.Create(t.Context(), namespace); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the gate is shut", func() error {
+	eventually.That(t, "the gate is shut", func() error {
 		err := s.Create(t.Context(), pod(namespace.Name), client.DryRunAll)
 		if err != nil && strings.Contains(err.Error(), "pcinb-pod-gate") {
 			return nil
@@ -353,7 +354,7 @@ func TestBurst(t *testing.T) {
 
 func (s *site) awaitBinding(t *testing.T, name string) {
 	t.Helper()
-	eventually(t, name+" is there", func() error {
+	eventually.That(t, name+" is there", func() error {
 		return s.Get(t.Context(), client.ObjectKey{Name: name}, &admissionregistrationv1.ValidatingAdmissionPolicyBinding{})
 	})
 }

@@ -16,7 +16,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/go-logr/logr"
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -37,8 +36,6 @@ const (
 	operatorNamespace = "pci-network-baseline-system"
 	// groupLabel on a namespace says which baseline it is for.
 	groupLabel = "example.com/group"
-	// patience is far above what anything here takes, for machines under load.
-	patience = 2 * time.Minute
 )
 
 func TestMain(m *testing.M) {
@@ -81,10 +78,9 @@ func newSite(t *testing.T) *site {
 	if err := errors.Join(scheme.AddToScheme(types), pcinetv1alpha1.AddToScheme(types)); err != nil {
 		t.Fatal(err)
 	}
-	s.kubectl(t, "apply", "--server-side", "-k", filepath.Join(repoRoot, "config", "crd"))
-	s.kubectl(t, "apply", "--server-side", "-f", filepath.Join(repoRoot, "config", "manager", "namespace.yaml"))
-	s.kubectl(t, "apply", "--server-side", "-k", filepath.Join(repoRoot, "config", "rbac"))
-	s.kubectl(t, "wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+	if err := s.cluster.Install(t.Context(), repoRoot); err != nil {
+		t.Fatal(err)
+	}
 	if s.WithWatch, err = client.NewWithWatch(s.cluster.Config(), client.Options{Scheme: types}); err != nil {
 		t.Fatal(err)
 	}
@@ -93,9 +89,8 @@ func newSite(t *testing.T) *site {
 
 func (s *site) kubectl(t *testing.T, args ...string) {
 	t.Helper()
-	args = append([]string{"--kubeconfig", s.cluster.Kubeconfig()}, args...)
-	if output, err := exec.CommandContext(t.Context(), s.cluster.Kubectl(), args...).CombinedOutput(); err != nil {
-		t.Fatalf("kubectl %v: %v\n%s", args[2:], err, output)
+	if _, err := s.cluster.Run(t.Context(), args...); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -138,20 +133,6 @@ func (s *site) operate(t *testing.T) *os.Process {
 		}
 	})
 	return cmd.Process
-}
-
-// eventually waits until check succeeds.
-func eventually(t *testing.T, what string, check func() error) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("waited %s until %s: %v", patience, what, err)
-		}
-	}
 }
 
 func signal(t *testing.T, p *os.Process, s syscall.Signal) {

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 )
 
 const denyOfSite = "pcinb-site-default-deny"
@@ -41,7 +42,7 @@ func TestColdStart(t *testing.T) {
 		t.Errorf("%d pods came in before their namespace's deny", pods)
 	}
 	s.operate(t)
-	eventually(t, "the pods that waited are there", func() error {
+	eventually.That(t, "the pods that waited are there", func() error {
 		if pods := s.podsOf(t, "fresh"); pods < replicas {
 			return fmt.Errorf("%d are", pods)
 		}
@@ -123,7 +124,7 @@ func protectedSite(t *testing.T, others ...string) *site {
 		s.createNamespace(t, name)
 	}
 	s.awaitBinding(t, "pcinb-site-pod-gate")
-	eventually(t, "the namespace is protected", func() error {
+	eventually.That(t, "the namespace is protected", func() error {
 		c := &pcinetv1alpha1.NamespaceCoverage{}
 		if err := s.Get(t.Context(), client.ObjectKey{Namespace: "protected", Name: "site"}, c); err != nil {
 			return err
@@ -164,7 +165,7 @@ func (s *site) restart(t *testing.T) {
 // awaitAnswer waits until the API server admits a pod, or refuses it with these words.
 func (s *site) awaitAnswer(t *testing.T, namespace, refusal string) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("a pod in %s is answered with %q", namespace, refusal), func() error {
+	eventually.That(t, fmt.Sprintf("a pod in %s is answered with %q", namespace, refusal), func() error {
 		err := s.Create(t.Context(), pod(namespace), client.DryRunAll)
 		if refusal != "" && err != nil && strings.Contains(err.Error(), refusal) {
 			return nil

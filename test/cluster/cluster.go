@@ -129,7 +129,7 @@ func (c *Cluster) prepare(ctx context.Context) error {
 	if err := c.writeNodeFiles(); err != nil {
 		return err
 	}
-	if c.admin, c.kubeconfig, err = c.ConfigFor(adminUser, "system:masters"); err != nil {
+	if c.admin, c.kubeconfig, err = c.ConfigFor(AdminUser, "system:masters"); err != nil {
 		return err
 	}
 	c.http, err = rest.HTTPClientFor(c.admin)

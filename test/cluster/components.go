@@ -10,7 +10,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 const (
@@ -95,7 +97,6 @@ func (c *Cluster) apiServerArgs() []string {
 		"--client-ca-file=" + c.pki("ca.crt"),
 		"--tls-cert-file=" + c.pki("apiserver.crt"),
 		"--tls-private-key-file=" + c.pki("apiserver.key"),
-		"--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-key-file=" + c.pki("sa.pub"),
 		"--service-account-signing-key-file=" + c.pki("sa.key"),
 		"--max-requests-inflight=4000",
@@ -112,6 +113,10 @@ func (c *Cluster) apiServerArgs() []string {
 			"--audit-log-format=json",
 			"--audit-log-maxsize=4096", // MiB: a reader wants one file, and the default rotates early
 		)
+	}
+	const issuer = "--service-account-issuer="
+	if !slices.ContainsFunc(c.opts.ExtraAPIServerArgs, func(arg string) bool { return strings.HasPrefix(arg, issuer) }) {
+		args = append(args, issuer+"https://kubernetes.default.svc") // of several the first issues, so that a later one would not win
 	}
 	return append(args, c.opts.ExtraAPIServerArgs...)
 }

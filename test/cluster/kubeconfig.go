@@ -13,8 +13,8 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
-// adminUser is in system:masters: RBAC and priority and fairness do not apply.
-const adminUser = "admin"
+// AdminUser is in system:masters: RBAC and priority and fairness do not apply.
+const AdminUser = "admin"
 
 // ConfigFor returns a client configuration that authenticates as user, a
 // member of groups, by client certificate, and the path of a kubeconfig file

@@ -120,11 +120,17 @@ func TestAllowAllIsUndone(t *testing.T) {
 		eventually(t, "the deny can be changed", func() error { return allowAll(t, streams[guarded].Namespace, guarded) })
 		awaitLast(t, streams[guarded], true)
 		awaitRepair(t, streams[guarded], guarded)
+		eventually(t, "the guard refuses again", func() error { // the API server needs up to a second to notice
+			if err := allowAll(t, streams[guarded].Namespace, guarded, client.DryRunAll); !refused(err) {
+				return fmt.Errorf("err = %w", err)
+			}
+			return nil
+		})
 	})
 	stopOperator(t)
 	t.Run("guard on: it is refused", func(t *testing.T) {
 		before := tallyOf(t, streams[guarded].Namespace, streams[guarded].Name)
-		if err := allowAll(t, streams[guarded].Namespace, guarded); !apierrors.IsInvalid(err) && !apierrors.IsForbidden(err) {
+		if err := allowAll(t, streams[guarded].Namespace, guarded); !refused(err) {
 			t.Errorf("err = %v, want a refusal", err)
 		}
 		mustHaveBeenDenied(t, before, awaitTries(t, streams[guarded], before, 20))
@@ -147,7 +153,7 @@ func denyOf(t *testing.T, namespace string, b *pcinetv1alpha1.PCINetworkBaseline
 }
 
 // allowAll adds rules that allow everything to the deny of a namespace.
-func allowAll(t *testing.T, namespace string, b *pcinetv1alpha1.PCINetworkBaseline) error {
+func allowAll(t *testing.T, namespace string, b *pcinetv1alpha1.PCINetworkBaseline, opts ...client.UpdateOption) error {
 	t.Helper()
 	deny, err := denyOf(t, namespace, b)
 	if err != nil {
@@ -155,8 +161,11 @@ func allowAll(t *testing.T, namespace string, b *pcinetv1alpha1.PCINetworkBaseli
 	}
 	deny.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{{}}
 	deny.Spec.Egress = []networkingv1.NetworkPolicyEgressRule{{}}
-	return env.client.Update(t.Context(), deny, client.FieldOwner("mallory"))
+	return env.client.Update(t.Context(), deny, append(opts, client.FieldOwner("mallory"))...)
 }
+
+// refused says whether admission refused a request.
+func refused(err error) bool { return apierrors.IsInvalid(err) || apierrors.IsForbidden(err) }
 
 // awaitRepair waits until the deny is one again, and checks that the stream stops and stays so.
 func awaitRepair(t *testing.T, stream *corev1.Pod, b *pcinetv1alpha1.PCINetworkBaseline) {

@@ -43,6 +43,7 @@ var env struct {
 	enforces   bool   // the network heeds policies
 	next       string // the image to upgrade the operator to
 	installed  time.Time
+	open       string // the node whose kubelet answers in the clear, too, once it has joined
 }
 
 func TestMain(m *testing.M) {

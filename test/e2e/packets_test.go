@@ -16,7 +16,8 @@ import (
 // Addresses in a cluster of hack/cluster.
 const (
 	apiServer     = "198.19.0.1:443" // its Service
-	outsideHost   = "198.18.255.1:9" // nothing listens there: an answer is a refusal
+	outsideIP     = "198.18.255.1"
+	outsideHost   = outsideIP + ":9" // nothing listens there: an answer is a refusal
 	corednsName   = "kubernetes.default.svc.cluster.local"
 	dialTimeout   = "-timeout=500ms"
 	streamTimeout = "-timeout=200ms"

@@ -6,6 +6,8 @@ package e2e_test
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -111,13 +113,14 @@ func TestNodeJoins(t *testing.T) {
 	if err := env.client.List(t.Context(), &before); err != nil {
 		t.Fatal(err)
 	}
+	joined := len(before.Items) + 1
+	differ(t, joined)
 	if _, err := output(t.Context(), "bin/node/cluster", "join"); err != nil {
 		t.Fatal(err)
 	}
 	on := func(i int) func(*corev1.Pod) {
 		return func(p *corev1.Pod) { p.Spec.NodeName = fmt.Sprintf("n%d", i) }
 	}
-	joined := len(before.Items) + 1
 	open := createNamespace(t, "")
 	near, far := startServer(t, open, "near", on(joined)), startServer(t, open, "far", on(1))
 	cli := startServer(t, namespace, "client", on(joined))
@@ -129,4 +132,20 @@ func TestNodeJoins(t *testing.T) {
 	tcp(near, at(cli, 8080)).mustBeDenied(t)
 	tcp(far, at(cli, 8080)).mustBeDenied(t)
 	lookup(cli, "udp").mustPass(t)
+}
+
+// differ has the kubelet of a node that is to join answer in the clear, too, for TestKubelets.
+func differ(t *testing.T, node int) {
+	t.Helper()
+	env.open = fmt.Sprintf("n%d", node)
+	dir := filepath.Join(filepath.Dir(env.kubeconfig), "kubelet.d", env.open)
+	const settings = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nreadOnlyPort: 10255\nrotateCertificates: true\n"
+	if err := errors.Join(os.MkdirAll(dir, 0o750), os.WriteFile(filepath.Join(dir, "50-open.conf"), []byte(settings), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -79,6 +79,18 @@ func TestEnforcementIsProven(t *testing.T) {
 	t.Logf("All %d nodes were proven %s after the baseline was made.", n, since(began))
 	checkMeasured(t, b)
 
+	t.Run("a vantage outside, which does not run yet", func(t *testing.T) {
+		patch := fmt.Sprintf(`{"spec": {"verification": {"vantage": {"address": %q}}}}`, outsideIP)
+		run(t, "patch", "pcinb", b.Name, "--type=merge", "--patch="+patch)
+		t.Log(awaitCondition(t, b, "EnforcementProven=Unknown/ControlFailed", "from outside", "nothing is heard of the vantage"))
+	})
+	t.Run("it runs", func(t *testing.T) {
+		startVantage(t)
+		began := time.Now()
+		run(t, "patch", "pcinb", b.Name, "--type=merge", `--patch={"spec": {"verification": {"nodes": 99}}}`) // what changes is tested at once
+		awaitCondition(t, b, proven, fmt.Sprintf("on %d of %d nodes", n, n))
+		t.Logf("All nodes were proven from outside, too, %s after that.", since(began))
+	})
 	t.Run("an agent is frozen, and its node cordoned, before what is denied changes", func(t *testing.T) {
 		awaitCanaries(t, 2*n)
 		began := freeze(t, last)
@@ -99,6 +111,23 @@ func TestEnforcementIsProven(t *testing.T) {
 		run(t, "apply", "--server-side", "-k", "config/probe") // the Deployment may have been upgraded by others
 		awaitCondition(t, b, proven, fmt.Sprintf("on %d of %d nodes", n, n))
 		t.Logf("It was True again %s after it was installed again.", since(began))
+	})
+}
+
+// startVantage runs a vantage outside of the cluster. It ends with the cluster.
+func startVantage(t *testing.T) {
+	t.Helper()
+	address := outsideIP + ":24310"
+	_, err := onMachine(t.Context(), "outside", "sh", "-c", "bin/pci-network-baseline probe --vantage="+address+" >/dev/null 2>&1 &")
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the vantage listens", func() error {
+		out, err := onMachine(t.Context(), "outside", "bin/node/nodekit", "dial", address)
+		if err == nil && !strings.HasPrefix(out, "OPEN") {
+			err = errors.New(out)
+		}
+		return err
 	})
 }
 

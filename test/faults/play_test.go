@@ -265,9 +265,17 @@ func (p *play) clean() {
 	}
 }
 
-// state returns what the operator has made: policies and coverages of all namespaces, baselines, and what refuses, without UIDs and times.
+// state returns what the operator has made: policies and coverages of all namespaces, baselines, and what refuses, without UIDs and times:
+// in its place a coverage has the name of its namespace, and fails if it is of another one.
 func (w *world) state(ctx context.Context) (map[string]any, error) {
-	out := map[string]any{}
+	out, named := map[string]any{}, map[any]any{}
+	err := w.each(ctx, &corev1.NamespaceList{}, func(o client.Object) error {
+		named[string(o.GetUID())] = o.GetName()
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
 	for _, kind := range []schema.GroupVersionKind{
 		{Group: "networking.k8s.io", Version: "v1", Kind: "NetworkPolicy"},
 		{Group: "cilium.io", Version: "v2", Kind: "CiliumNetworkPolicy"},
@@ -283,6 +291,11 @@ func (w *world) state(ctx context.Context) (map[string]any, error) {
 		}
 		for i := range list.Items {
 			o := &list.Items[i]
+			if status, ok := o.Object["status"].(map[string]any); ok && status["namespaceUID"] != nil {
+				if status["namespaceUID"] = named[status["namespaceUID"]]; status["namespaceUID"] != o.GetNamespace() {
+					return nil, fmt.Errorf("the coverage %s of namespace %s is that of another one", o.GetName(), o.GetNamespace())
+				}
+			}
 			out[fmt.Sprintf("%s %s/%s", kind.Kind, o.GetNamespace(), o.GetName())] = map[string]any{
 				"labels": o.GetLabels(), "annotations": o.GetAnnotations(), "finalizers": o.GetFinalizers(), "owners": o.GetOwnerReferences(),
 				"deleting": o.GetDeletionTimestamp() != nil, "spec": o.Object["spec"], "status": timeless(o.Object["status"]),

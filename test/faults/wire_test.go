@@ -98,7 +98,7 @@ type strand struct {
 
 // RoundTrip implements http.RoundTripper.
 func (w strand) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.Method == http.MethodGet {
+	if r.Method == http.MethodGet || strings.HasSuffix(r.URL.Path, "/selfsubjectreviews") { // which stores nothing
 		return w.read(r)
 	}
 	out, err := describe(r)

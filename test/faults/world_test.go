@@ -7,11 +7,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -87,17 +85,11 @@ func (w *world) furnish(ctx context.Context) error {
 		return err
 	}
 	engine := filepath.Join(repoRoot, "test", "platforms", "testdata", "cilium", "cluster.yaml")
-	for _, args := range [][]string{
-		{"apply", "--server-side", "-k", filepath.Join(repoRoot, "config", "crd")},
-		{"apply", "--server-side", "-f", filepath.Join(repoRoot, "config", "manager", "namespace.yaml")},
-		{"apply", "--server-side", "-k", filepath.Join(repoRoot, "config", "rbac")},
-		{"apply", "--server-side", "-f", engine},
-		{"wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"},
-	} {
-		args = append([]string{"--kubeconfig", w.cluster.Kubeconfig()}, args...)
-		if output, err := exec.CommandContext(ctx, w.cluster.Kubectl(), args...).CombinedOutput(); err != nil {
-			return fmt.Errorf("kubectl %v: %w\n%s", args[2:], err, output)
-		}
+	if _, err := w.cluster.Run(ctx, "apply", "--server-side", "-f", engine); err != nil {
+		return err
+	}
+	if err := w.cluster.Install(ctx, repoRoot); err != nil {
+		return err
 	}
 	if err := w.setStatuses(ctx, engine); err != nil {
 		return err

@@ -64,6 +64,7 @@ type Policy struct {
 
 type rule struct {
 	action, protocol    string
+	version             int // of IP; 0 is any
 	source, destination entity
 }
 
@@ -98,6 +99,7 @@ type object struct {
 type objectRule struct {
 	Action      string       `json:"action"`
 	Protocol    string       `json:"protocol"`
+	IPVersion   int          `json:"ipVersion"`
 	Source      objectEntity `json:"source"`
 	Destination objectEntity `json:"destination"`
 }
@@ -110,13 +112,17 @@ type objectEntity struct {
 	Ports             []any    `json:"ports"`
 }
 
-// Decode reads one policy, as JSON or YAML. Only the tier default is known.
+// Decode reads one policy, as JSON or YAML, of tier default or of one that its name begins with.
 func Decode(text []byte) (*Policy, error) {
 	var o object
 	if err := yaml.UnmarshalStrict(text, &o); err != nil {
 		return nil, err
 	}
-	if o.APIVersion != "projectcalico.org/v3" || o.Spec.Tier != "default" || len(o.Spec.Types) == 0 || strings.Contains(o.Metadata.Name, ".") {
+	name := o.Metadata.Name
+	if o.Spec.Tier != "default" {
+		name = strings.TrimPrefix(name, o.Spec.Tier+".")
+	}
+	if o.APIVersion != "projectcalico.org/v3" || len(o.Spec.Types) == 0 || strings.Contains(name, ".") || (o.Spec.Tier != "default" && name == o.Metadata.Name) {
 		return nil, fmt.Errorf("%s %s in tier %q with types %v", o.APIVersion, o.Metadata.Name, o.Spec.Tier, o.Spec.Types)
 	}
 	p := &Policy{
@@ -129,7 +135,7 @@ func Decode(text []byte) (*Policy, error) {
 	}
 	for ingress, list := range map[bool][]objectRule{true: o.Spec.Ingress, false: o.Spec.Egress} {
 		for _, in := range list {
-			r := rule{action: in.Action, protocol: in.Protocol}
+			r := rule{action: in.Action, protocol: in.Protocol, version: in.IPVersion}
 			if r.source, err = decodeEntity(in.Source, o.Metadata.Namespace); err != nil {
 				return nil, err
 			}
@@ -236,6 +242,13 @@ func (p *Policy) Selects(endpoint Labels) bool { return p.subject(endpoint) }
 // of the policies (without order: last), then of their names; if there is none, the tier denies. A packet that no policy is
 // for passes: profiles allow what is between pods and everything else.
 func Passes(policies []*Policy, packet Packet) bool {
+	verdict := Verdict(policies, packet)
+	return verdict == "" || verdict == "Allow"
+}
+
+// Verdict is what the policies of one tier, whichever, say of a packet: Allow, Deny, Pass, which leaves it to the tiers after it, or ""
+// when none is for it.
+func Verdict(policies []*Policy, packet Packet) string {
 	var mine []*Policy
 	for _, p := range policies {
 		if (packet.Ingress && p.ingress || !packet.Ingress && p.egress) && p.subject(packet.Endpoint) {
@@ -246,11 +259,14 @@ func Passes(policies []*Policy, packet Packet) bool {
 	for _, p := range mine {
 		for _, r := range p.rules[packet.Ingress] {
 			if r.matches(packet) {
-				return r.action == "Allow"
+				return r.action
 			}
 		}
 	}
-	return len(mine) == 0
+	if len(mine) > 0 {
+		return "Deny"
+	}
+	return ""
 }
 
 func compareOrders(a, b *float64) int {
@@ -270,6 +286,9 @@ func (r rule) matches(p Packet) bool {
 	remote, local := r.source, r.destination
 	if !p.Ingress {
 		remote, local = local, remote
+	}
+	if r.version != 0 && (r.version == 4) != p.Remote.Is4() {
+		return false
 	}
 	return (r.protocol == "" || r.protocol == p.Protocol) && len(r.source.ports) == 0 && r.destination.matchesPort(p.Port) &&
 		remote.matches(p.Remote, p.At) && local.selector == nil && len(local.nets)+len(local.notNets) == 0

@@ -24,6 +24,7 @@ import (
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/internal/render"
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 )
 
 const (
@@ -179,7 +180,7 @@ func (c *combat) report(t *testing.T, began, stopped time.Time, sent map[string]
 func (c *combat) peace(t *testing.T, b *pcinetv1alpha1.PCINetworkBaseline, stopped time.Time) {
 	t.Helper()
 	time.Sleep(time.Until(stopped.Add(quiet)))
-	eventually(t, "namespace "+c.namespace+" is at peace", func() error {
+	eventually.That(t, "namespace "+c.namespace+" is at peace", func() error {
 		coverage := &pcinetv1alpha1.NamespaceCoverage{}
 		if err := env.client.Get(t.Context(), client.ObjectKey{Namespace: c.namespace, Name: b.Name}, coverage); err != nil {
 			return err
@@ -251,7 +252,7 @@ func TestTheGuardRefusesHostileWriters(t *testing.T) { //nolint:paralleltest // 
 		targets[name] = protected(t, b, fmt.Sprintf("guarded-%d", i))
 	}
 	for _, c := range targets {
-		eventually(t, "the guard is up", func() error {
+		eventually.That(t, "the guard is up", func() error {
 			if env.client.Delete(t.Context(), c.policy(c.name), client.DryRunAll) == nil {
 				return errors.New("a deletion passes")
 			}
@@ -320,7 +321,7 @@ func latencies(t *testing.T, b *pcinetv1alpha1.PCINetworkBaseline, prefix string
 		began := time.Now()
 		createNamespace(t, name, b.Name)
 		var at time.Time
-		eventually(t, name+" is denied", func() error {
+		eventually.That(t, name+" is denied", func() error {
 			var yes bool
 			if at, yes = env.timeline.firstDenied(name); !yes {
 				return errors.New("it is not")
@@ -363,7 +364,7 @@ func createNamespace(t *testing.T, name, group string) {
 func protected(t *testing.T, b *pcinetv1alpha1.PCINetworkBaseline, name string) target {
 	t.Helper()
 	createNamespace(t, name, b.Name)
-	eventually(t, name+" is protected", func() error {
+	eventually.That(t, name+" is protected", func() error {
 		coverage := &pcinetv1alpha1.NamespaceCoverage{}
 		if err := env.client.Get(t.Context(), client.ObjectKey{Namespace: name, Name: b.Name}, coverage); err != nil {
 			return err
@@ -380,7 +381,7 @@ func protected(t *testing.T, b *pcinetv1alpha1.PCINetworkBaseline, name string) 
 // awaitEvent waits for an event that contains a text.
 func awaitEvent(t *testing.T, namespace, reason, contains string) {
 	t.Helper()
-	eventually(t, "there is an event "+reason, func() error {
+	eventually.That(t, "there is an event "+reason, func() error {
 		var list eventsv1.EventList
 		if err := env.client.List(t.Context(), &list, client.InNamespace(namespace)); err != nil {
 			return err

@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -31,6 +30,7 @@ import (
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/controllers"
 	"github.com/pcinetwork/pci-network-baseline/test/cluster"
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 )
 
 const (
@@ -39,8 +39,6 @@ const (
 	operatorUser      = "system:serviceaccount:" + operatorNamespace + ":pci-network-baseline"
 	// everybody is the User-Agent of all that is not the operator's.
 	everybody = "everybody-else"
-	// patience is far above what anything here takes, for machines under load.
-	patience = 60 * time.Second
 )
 
 // lasting returns how long the hostile writers go on.
@@ -131,16 +129,8 @@ func prepare(ctx context.Context) error {
 	if env.client, err = client.NewWithWatch(env.config, client.Options{Scheme: s}); err != nil {
 		return err
 	}
-	for _, args := range [][]string{
-		{"apply", "--server-side", "-k", filepath.Join(repoRoot, "config", "crd")},
-		{"apply", "--server-side", "-f", filepath.Join(repoRoot, "config", "manager", "namespace.yaml")},
-		{"apply", "--server-side", "-k", filepath.Join(repoRoot, "config", "rbac")},
-		{"wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"},
-	} {
-		command := exec.CommandContext(ctx, env.cluster.Kubectl(), append([]string{"--kubeconfig", env.cluster.Kubeconfig()}, args...)...)
-		if output, err := command.CombinedOutput(); err != nil {
-			return fmt.Errorf("kubectl %v: %w\n%s", args, err, output)
-		}
+	if err := env.cluster.Install(ctx, repoRoot); err != nil {
+		return err
 	}
 	env.timeline, err = watchPolicies(ctx)
 	return err
@@ -208,24 +198,8 @@ func twoReplicas(t *testing.T) (active, standby *replica) {
 	active = launch(t, t.Name()+"-active")
 	select {
 	case <-active.elected:
-	case <-time.After(patience):
+	case <-time.After(eventually.Patience):
 		t.Fatal("it is not elected")
 	}
 	return active, launch(t, t.Name()+"-standby")
-}
-
-// eventually waits until check succeeds.
-func eventually(t *testing.T, what string, check func() error) {
-	t.Helper()
-	began := time.Now()
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Since(began) > patience {
-			t.Fatalf("waited %s until %s: %v", patience, what, err)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
 }

@@ -65,6 +65,14 @@ func TestDefaults(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a cloud that is to be found", func(t *testing.T) {
+		object := baseline(t, `spec: {managementAccess: {cloud: {}}}`)
+		create(t, object)
+		got, _, err := unstructured.NestedMap(live(t, object).Object, "spec", "managementAccess")
+		if diff := cmp.Diff(map[string]any{"cloud": map[string]any{"provider": "Auto"}, "hostFirewall": "Off"}, got); err != nil || diff != "" {
+			t.Errorf("managementAccess (-want +got):\n%s%v", diff, err)
+		}
+	})
 	t.Run("the operator's own type", func(t *testing.T) {
 		typed := &pcinetv1alpha1.PCINetworkBaseline{ObjectMeta: metav1.ObjectMeta{Name: uniqueName("baseline")}}
 		create(t, typed)

@@ -56,17 +56,20 @@ spec:
       approvedBy: ciso@example.com
       expiresAt: "2030-06-30T22:00:00Z"
       ticket: SEC-1234
-  verification: {intervalSeconds: 60, freshnessSeconds: 2592000, nodes: 4}
+  verification: {intervalSeconds: 60, freshnessSeconds: 2592000, nodes: 4, vantage: {address: "2001:db8::7", port: 4243}}
   review: {reviewedAt: "2026-07-01T09:00:00+02:00", reviewedBy: network-team}
   managementAccess:
     allowedCIDRs:
       - {cidr: 192.0.2.0/24, name: office-berlin, justification: Administrators work there (CHG-2041).}
       - {cidr: 198.51.100.7/32, name: bastion, justification: Administrators come in through it.}
+    hostFirewall: Audit
+    loadBalancerCIDRs: [192.0.2.0/28, 198.51.100.7/32]
     attestation:
       by: network-team
       at: "2030-01-01T00:00:00Z"
       until: "2030-06-30T00:00:00Z"
       evidence: https://wiki.example.com/firewall/2030-01
+    cloud: {provider: AKS, name: prod, subscriptionID: 0f1e2d3c-4b5a-4697-8877-665544332211, resourceGroup: shop(eu)}
   managementEncryption:
     minimumTLSVersion: "1.3"
     maxCertificateAgeDays: 366
@@ -88,6 +91,7 @@ status:
     lastRoundAt: "2026-11-25T10:00:00Z"
     oldestAt: "2026-11-25T09:00:00Z"
     startWindowMilliseconds: 120
+    olderPods: {count: 4, names: [shop/cart-5d8f, shop/web-0, shop/web-1]}
     establishedConnections: Kept
   platform:
     engine: Calico
@@ -129,6 +133,7 @@ status:
       lastTransitionTime: "2026-07-01T09:00:00Z"
     - {<<: *condition, type: Contested}
   baselineGeneration: 3
+  namespaceUID: b1a3
   state: Protected
   enforcement: Enforce
   backend: NetworkPolicy
@@ -149,13 +154,27 @@ status:
 `,
 }
 
+// otherCloud has the fields that exclude those of the full example.
+const otherCloud = `{provider: GKE, name: main, location: europe-west3, project: shop-prod}`
+
 // furtherExamples are valid specs for the limits that cannot be reached by stretching the full example.
 var furtherExamples = map[string][]string{"PCINetworkBaseline": {
 	peers(`[{cidr: "::/0", except: ["::/1"]}]`),
 	peers(`[{cidr: "2001:0db8:0000:0000:0000:0000:0000:0000/127", except: ["2001:0db8:0000:0000:0000:0000:0000:0000/128"]}]`),
+	`{verification: {vantage: {address: "1::"}}}`,
+	`{verification: {vantage: {address: "2001:1db8:1111:1111:1111:1111:1111:1111"}}}`,
 	peers(`[{cidr: 10.0.0.0/8, except: [` + sixteenRanges() + `]}]`),
 	`{managementAccess: {allowedCIDRs: [` + strings.Join(sixtyFourRanges(), ", ") + `]}}`,
+	`{managementAccess: {loadBalancerCIDRs: [` + sixteenRanges() + `]}}`,
+	`{managementAccess: {loadBalancerCIDRs: ["::/1", "2001:0db8:0000:0000:0000:0000:0000:0000/128"]}}`,
 	`{managementAccess: {attestation: {by: x, at: "2030-01-01T00:00:00Z", until: "2030-02-01T00:00:00Z", evidence: "https://a/` + strings.Repeat("a", 502) + `"}}}`,
+	`{managementAccess: {cloud: {provider: GKE, name: main, location: europe-west3-a, project: "example.com:shop"}}}`,
+	`{managementAccess: {cloud: {provider: EKS, name: "` + strings.Repeat("a", 100) + `", location: eu-` + strings.Repeat("a", 38) + `}}}`,
+	`{managementAccess: {cloud: {provider: AKS, name: a, resourceGroup: "` + strings.Repeat("a", 90) + `"}}}`,
+	`{managementAccess: {cloud: {provider: Auto}}}`,
+	`{managementAccess: {cloud: {provider: None}}}`,
+	`{managementAccess: {cloud: {provider: GKE, name: a, location: aa, project: aaa}}}`,
+	`{managementAccess: {cloud: {provider: GKE, project: "` + strings.Repeat("a", 63) + ":" + strings.Repeat("a", 63) + `"}}}`,
 	allowed(`"::/1"`), allowed(`"2001:0db8:0000:0000:0000:0000:0000:0000/128"`),
 	`{managementEncryption: {maxCertificateAgeDays: 2, certificateNoticeDays: 1}}`,
 	`{allow: {rules: [` + egress("shop", `[{cidr: 10.0.0.0/8}]`, `[{protocol: TCP, port: 1, endPort: 1}, {protocol: TCP, port: 65535}]`) + `]}}`,
@@ -281,6 +300,10 @@ var celExamples = map[string]examples{
 	"an allow-list that holds everybody allows everybody: give the ranges that administrators come from": {
 		good: []string{`0.0.0.0/1`, `"::/1"`}, bad: []string{`0.0.0.0/0`, `"::/0"`},
 	},
+	"a firewall on nodes needs a list of who may pass: set allowedCIDRs": {
+		good: []string{`{hostFirewall: "Off"}`, `{hostFirewall: Audit, allowedCIDRs: [` + rangeOf("10.0.0.0/8") + `]}`, `{}`},
+		bad:  []string{`{hostFirewall: Audit}`, `{hostFirewall: Audit, allowedCIDRs: []}`},
+	},
 	"name must say whose range it is; blanks are no answer": {good: []string{`x`}, bad: blanks},
 	"by must name who attests; blanks are no answer":        {good: []string{`x`}, bad: blanks},
 	"an attestation ends after it begins: correct until": {
@@ -298,6 +321,38 @@ var celExamples = map[string]examples{
 		good: []string{`https://a`, `"https://wiki.example.com/x?y=z#part"`},
 		bad:  []string{`firewall`, `http://wiki.example.com/x`, `"https://"`, `ftp://wiki.example.com/x`},
 	},
+	"provider None asks no cloud: remove the other fields": {
+		good: []string{`{provider: None}`, `{provider: EKS, name: prod}`},
+		bad:  []string{`{provider: None, name: prod}`, `{provider: None, location: eu-west-1}`, `{provider: None, project: shop}`, `{provider: None, resourceGroup: shop}`},
+	},
+	"location is of EKS and GKE: remove it, AKS finds a cluster by subscriptionID, resourceGroup and name": {
+		good: []string{`{location: eu-west-1}`, `{provider: GKE, location: eu-west-1}`}, bad: []string{`{provider: AKS, location: westeurope}`},
+	},
+	"project is of GKE: set provider to GKE, or remove it": {
+		good: []string{`{provider: GKE, project: shop}`}, bad: []string{`{project: shop}`, `{provider: EKS, project: shop}`, `{provider: AKS, project: shop}`},
+	},
+	"subscriptionID is of AKS: set provider to AKS, or remove it": {
+		good: []string{`{provider: AKS, subscriptionID: ` + subscription + `}`},
+		bad:  []string{`{subscriptionID: ` + subscription + `}`, `{provider: EKS, subscriptionID: ` + subscription + `}`},
+	},
+	"resourceGroup is of AKS: set provider to AKS, or remove it": {
+		good: []string{`{provider: AKS, resourceGroup: shop}`}, bad: []string{`{resourceGroup: shop}`, `{provider: GKE, resourceGroup: shop}`},
+	},
+	"must be a cluster's name: letters, digits, '-' and '_', beginning with a letter or digit": {
+		good: []string{`prod_EU-1`, `"1"`}, bad: []string{`-prod`, `../prod`, `"prod;id"`, `prod.eu`, `"a b"`},
+	},
+	"must be a region or zone, such as eu-central-1 or europe-west3-a": {
+		good: []string{`europe-west3-a`}, bad: []string{`eu.example.com`, `EU-West`, `"1a"`, `eu/x`},
+	},
+	"must be a project's ID, such as shop-prod; not its name or number": {
+		good: []string{`example.com:shop`}, bad: []string{`"1234567"`, `Shop`, `shop/x`, `shop-`, `a:b:shop`},
+	},
+	"must be a subscription's ID, such as 00000000-0000-0000-0000-000000000000": {
+		good: []string{`0F1E2D3C-4b5a-4697-8877-665544332211`}, bad: []string{`0f1e2d3c-4b5a-4697-8877-66554433221g`, `0f1e2d3c4b5a-4697-8877-6655443322111`},
+	},
+	"must be a resource group's name: letters, digits, '.', '-', '_' and parentheses": {
+		good: []string{`shop_(eu).1-a`}, bad: []string{`"shop eu"`, `shop/x`, `"shop'$(id)"`},
+	},
 	"certificateNoticeDays must be less than maxCertificateAgeDays, or every certificate would be near its end at once": {
 		good: []string{`{maxCertificateAgeDays: 31, certificateNoticeDays: 30}`, `{}`},
 		bad:  []string{`{maxCertificateAgeDays: 30, certificateNoticeDays: 30}`, `{maxCertificateAgeDays: 30}`},
@@ -314,6 +369,10 @@ var celExamples = map[string]examples{
 	},
 	"4 nodes are tested at a time, so covering nodes takes nodes/4 intervals; that must not be more than freshnessSeconds, or the first proof is stale before the last is made": {
 		good: []string{`{intervalSeconds: 120, freshnessSeconds: 240, nodes: 8}`}, bad: []string{`{intervalSeconds: 120, freshnessSeconds: 240, nodes: 9}`},
+	},
+	"address must be the IP address that pods know the host by, such as 192.0.2.7 or 2001:db8::7": {
+		good: []string{`192.0.2.7`, `"2001:db8::7"`},
+		bad:  []string{`vantage.example.com`, `"192.0.2.7:24310"`, `0.0.0.0`, `"::1"`, `"2001:DB8::7"`, `"::ffff:192.0.2.7"`},
 	},
 	"freshnessSeconds must be at least twice intervalSeconds, or a proof is stale before the next one is made": {
 		good: []string{`{intervalSeconds: 120, freshnessSeconds: 240, nodes: 4}`}, bad: []string{`{intervalSeconds: 121, freshnessSeconds: 241, nodes: 4}`},
@@ -351,5 +410,7 @@ func exempt(exclude, namespaces string) string {
 func attestedUntil(end string) string {
 	return `{by: ciso, evidence: "https://wiki.example.com/x", at: "2030-01-01T00:00:00Z", until: "` + end + `"}`
 }
+
+const subscription = "0f1e2d3c-4b5a-4697-8877-665544332211"
 
 func named(name string) string { return egress(name, `[{cidr: 10.0.0.0/8}]`, https) }

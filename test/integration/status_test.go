@@ -43,7 +43,7 @@ func TestTheWorstStatusIsAccepted(t *testing.T) {
 				Reader: env.client, Cache: env.client, Store: store, Clock: clock.RealClock{}, Backends: backends,
 				Applier:  &internalapply.Applier{Client: env.client, Observe: func(client.Object, internalapply.Operation, error) { writes++ }},
 				Platform: platform, Guards: &controllers.GuardReconciler{}, Admissions: &controllers.AdmissionReconciler{}, Managements: &controllers.ManagementReconciler{},
-				Proofs:   controllers.NewProofs(),
+				Proofs: controllers.NewProofs(), Watches: &controllers.Watches{},
 				Metrics:  metrics.New(prometheus.NewRegistry()),
 				Recorder: events.NewFakeRecorder(100),
 			}

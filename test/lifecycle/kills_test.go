@@ -20,6 +20,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 	"github.com/pcinetwork/pci-network-baseline/test/site"
 )
 
@@ -31,8 +32,8 @@ func TestFailover(t *testing.T) { //nolint:paralleltest // one control plane, an
 	const baseline = "failover"
 	dropLease(t)
 	active, standby := launch(t), launch(t)
-	eventually(t, func() error { return errors.Join(active.Ready(t.Context()), standby.Ready(t.Context())) })
-	eventually(t, func() error {
+	await(t, func() error { return errors.Join(active.Ready(t.Context()), standby.Ready(t.Context())) })
+	await(t, func() error {
 		if active.Leads(t.Context()) != nil {
 			active, standby = standby, active
 		}
@@ -79,7 +80,7 @@ func TestFailover(t *testing.T) { //nolint:paralleltest // one control plane, an
 	}
 
 	since := mark(t)
-	eventually(t, func() error { return standby.Leads(t.Context()) })
+	await(t, func() error { return standby.Leads(t.Context()) })
 	ready(t, launch(t))
 	time.Sleep(pick(time.Minute, 3*time.Second))
 	rest(t)
@@ -99,7 +100,7 @@ func TestFailover(t *testing.T) { //nolint:paralleltest // one control plane, an
 // admit tries until the namespace's pod is admitted, and counts how often the gate has refused it.
 func admit(t *testing.T, namespace string, held *atomic.Int64) {
 	t.Helper()
-	_, err := site.Eventually(t.Context(), site.Patience, func() error {
+	_, err := eventually.Within(t.Context(), eventually.Patience, func() error {
 		err := env.Client.Create(t.Context(), newPod(namespace, "app"))
 		if err != nil && strings.Contains(err.Error(), "pcinb-pod-gate") {
 			held.Add(1)
@@ -137,7 +138,7 @@ func TestKillsUnderChurn(t *testing.T) { //nolint:paralleltest // see above
 			t.Fatal(err)
 		}
 		if i%2 == 0 {
-			if _, err := site.Eventually(t.Context(), site.Patience, func() error { return o.Ready(t.Context()) }); err != nil {
+			if _, err := eventually.Within(t.Context(), eventually.Patience, func() error { return o.Ready(t.Context()) }); err != nil {
 				t.Error(err)
 			}
 		}
@@ -151,7 +152,7 @@ func TestKillsUnderChurn(t *testing.T) { //nolint:paralleltest // see above
 		t.Error(c.err)
 	}
 	ready(t, launch(t))
-	converged, err := site.Eventually(t.Context(), site.Patience, func() error { return env.Protected(t.Context(), baseline, c.living()...) })
+	converged, err := eventually.Within(t.Context(), eventually.Patience, func() error { return env.Protected(t.Context(), baseline, c.living()...) })
 	if err != nil {
 		t.Fatal(err)
 	}

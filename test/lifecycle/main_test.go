@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 	"github.com/pcinetwork/pci-network-baseline/test/site"
 )
 
@@ -58,16 +59,16 @@ func dropLease(t *testing.T) {
 	}
 }
 
-func eventually(t *testing.T, check func() error) {
+func await(t *testing.T, check func() error) {
 	t.Helper()
-	if _, err := site.Eventually(t.Context(), site.Patience, check); err != nil {
+	if _, err := eventually.Within(t.Context(), eventually.Patience, check); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func ready(t *testing.T, o *site.Operator) {
 	t.Helper()
-	eventually(t, func() error { return o.Ready(t.Context()) })
+	await(t, func() error { return o.Ready(t.Context()) })
 }
 
 func rest(t *testing.T) {
@@ -88,7 +89,7 @@ func mark(t *testing.T) int64 {
 
 func protected(t *testing.T, baseline string, namespaces ...string) {
 	t.Helper()
-	eventually(t, func() error { return env.Protected(t.Context(), baseline, namespaces...) })
+	await(t, func() error { return env.Protected(t.Context(), baseline, namespaces...) })
 }
 
 // createBaseline creates a baseline, and waits for its gate. It goes, and leaves its policies, when the test ends.
@@ -104,20 +105,22 @@ func createBaseline(t *testing.T, name string, tamperGuard pcinetv1alpha1.Admiss
 			t.Error(err)
 		}
 	})
-	eventually(t, func() error {
+	await(t, func() error {
 		key := client.ObjectKey{Name: "pcinb-" + name + "-pod-gate"}
 		return env.Client.Get(t.Context(), key, &admissionregistrationv1.ValidatingAdmissionPolicyBinding{})
 	})
 	return b
 }
 
-// createNamespace creates a namespace, and the account of its pods, for which nobody then has to wait.
+// createNamespace creates a namespace, and the account of its pods, for which nobody then has to wait. Of a name that was there before,
+// the server refuses accounts for as long as it still sees the namespace that went.
 func createNamespace(ctx context.Context, name, baseline string) error {
 	if err := env.Client.Create(ctx, site.NewNamespace(name, baseline)); err != nil {
 		return err
 	}
 	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: name, Name: "default"}}
-	return client.IgnoreAlreadyExists(env.Client.Create(ctx, account))
+	_, err := eventually.Within(ctx, eventually.Patience, func() error { return client.IgnoreAlreadyExists(env.Client.Create(ctx, account.DeepCopy())) })
+	return err
 }
 
 // createNamespaces creates protected namespaces.

@@ -28,7 +28,7 @@ func slowPods(t *testing.T, namespace string) {
 	finalized.Finalizers = []string{slow}
 	running.Spec.NodeName = "node"
 	for _, pod := range []*corev1.Pod{finalized, running} {
-		eventually(t, func() error { return env.Client.Create(t.Context(), pod) })
+		await(t, func() error { return env.Client.Create(t.Context(), pod) })
 	}
 }
 
@@ -57,7 +57,7 @@ func remove(t *testing.T, namespaces ...string) {
 func gone(t *testing.T, namespaces ...string) {
 	t.Helper()
 	for _, name := range namespaces {
-		eventually(t, func() error {
+		await(t, func() error {
 			if err := env.Client.Get(t.Context(), client.ObjectKey{Name: name}, &corev1.Namespace{}); !apierrors.IsNotFound(err) {
 				return fmt.Errorf("namespace %s is there: %w", name, err)
 			}
@@ -78,12 +78,12 @@ func TestTerminatingNamespacesAreLeftAlone(t *testing.T) { //nolint:paralleltest
 	for _, name := range ending {
 		slowPods(t, name)
 	}
-	eventually(t, func() error { return o.Leads(t.Context()) }) // or it would not remove anything anyway
+	await(t, func() error { return o.Leads(t.Context()) }) // or it would not remove anything anyway
 	rest(t)
 	r, since := record(t), mark(t)
 	remove(t, ending...)
 	for _, name := range ending {
-		eventually(t, func() error { return terminate(t, name) })
+		await(t, func() error { return terminate(t, name) })
 	}
 
 	for _, name := range all {
@@ -97,7 +97,7 @@ func TestTerminatingNamespacesAreLeftAlone(t *testing.T) { //nolint:paralleltest
 	if err := env.Client.Patch(t.Context(), b, patch); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() error {
+	await(t, func() error {
 		policy := &networkingv1.NetworkPolicy{}
 		if err := env.Client.Get(t.Context(), client.ObjectKey{Namespace: stays, Name: site.Deny(baseline)}, policy); err != nil || len(policy.Spec.PolicyTypes) != 1 {
 			return fmt.Errorf("the namespace that stays does not follow the baseline: %v, %w", policy.Spec.PolicyTypes, err)
@@ -167,7 +167,7 @@ func TestANamespaceOfTheSameNameIsNew(t *testing.T) { //nolint:paralleltest // s
 	o := launch(t)
 	createBaseline(t, baseline, pcinetv1alpha1.AdmissionEnforce)
 	names := createNamespaces(t, baseline, pick(60, 20))
-	eventually(t, func() error { return o.Leads(t.Context()) })
+	await(t, func() error { return o.Leads(t.Context()) })
 	rest(t)
 	r, since := record(t), mark(t)
 	released := map[string]bool{}
@@ -182,7 +182,7 @@ func TestANamespaceOfTheSameNameIsNew(t *testing.T) { //nolint:paralleltest // s
 		remove(t, name)
 	}
 	for _, name := range names {
-		eventually(t, func() error { return createNamespace(t.Context(), name, baseline) })
+		await(t, func() error { return createNamespace(t.Context(), name, baseline) })
 	}
 	protected(t, baseline, names...)
 	rest(t)

@@ -11,13 +11,14 @@ import (
 	"net/url"
 	"slices"
 	"testing"
-	"time"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 )
 
 const kubeletAlwaysAllow = kubeletv1beta1.KubeletAuthorizationModeAlwaysAllow
@@ -61,7 +62,7 @@ func (s *site) port(t *testing.T) string {
 // may waits until the operator's account has a right, or has not, as the API server's authorizer sees it.
 func (s *site) may(t *testing.T, want bool, right authorizationv1.ResourceAttributes) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("%s %s is allowed: %t", right.Verb, right.Resource, want), func() error {
+	eventually.That(t, fmt.Sprintf("%s %s is allowed: %t", right.Verb, right.Resource, want), func() error {
 		review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
 			User: "system:serviceaccount:" + namespace + ":" + account, ResourceAttributes: &right,
 		}}
@@ -100,6 +101,12 @@ func (s *site) withoutIngresses(t *testing.T, f func()) {
 // failed returns how many findings the metrics say have failed.
 func (s *site) failed(t *testing.T) int {
 	t.Helper()
+	return s.findings(t, "", "fail")
+}
+
+// findings returns how many the metrics count, of one check or of all.
+func (s *site) findings(t *testing.T, check, result string) int {
+	t.Helper()
 	families, err := s.registry.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -107,10 +114,12 @@ func (s *site) failed(t *testing.T) int {
 	sum := 0
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
+			labels := map[string]string{}
 			for _, l := range m.GetLabel() {
-				if f.GetName() == "pcinb_management_findings" && l.GetName() == "result" && l.GetValue() == "fail" {
-					sum += int(m.GetGauge().GetValue())
-				}
+				labels[l.GetName()] = l.GetValue()
+			}
+			if f.GetName() == "pcinb_management_findings" && labels["result"] == result && (check == "" || labels["check"] == check) {
+				sum += int(m.GetGauge().GetValue())
 			}
 		}
 	}
@@ -120,7 +129,7 @@ func (s *site) failed(t *testing.T) int {
 // told waits for an event about the baseline.
 func (s *site) told(t *testing.T, reason string) {
 	t.Helper()
-	eventually(t, "an event says "+reason, func() error {
+	eventually.That(t, "an event says "+reason, func() error {
 		var list eventsv1.EventList
 		if err := s.List(t.Context(), &list); err != nil {
 			return err
@@ -136,25 +145,11 @@ func (s *site) told(t *testing.T, reason string) {
 
 func awaitListener(t *testing.T, address string) {
 	t.Helper()
-	eventually(t, address+" listens", func() error {
+	eventually.That(t, address+" listens", func() error {
 		c, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", address)
 		if err == nil {
 			_ = c.Close()
 		}
 		return err
 	})
-}
-
-// eventually waits until check succeeds.
-func eventually(t *testing.T, what string, check func() error) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("waited %s until %s: %v", patience, what, err)
-		}
-	}
 }

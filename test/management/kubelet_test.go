@@ -27,6 +27,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
+
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 )
 
 // kubelet is a small server that answers for a kubelet.
@@ -37,6 +39,8 @@ type kubelet struct {
 	tls        tls.Config
 	// tokens counts requests with a token.
 	tokens atomic.Int64
+	// cutOff makes it answer the API server as one that does not reach it would.
+	cutOff atomic.Bool
 }
 
 // safe is the configuration that kubeadm writes, with serving certificates by the cluster.
@@ -75,6 +79,13 @@ func (s *site) node(t *testing.T, name, address string, labels map[string]string
 // authorize does what a kubelet does: it has the API server say who asks and whether they may, if it is configured to.
 func (s *site) authorize(k *kubelet) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/containerLogs/") { // of the API server, which has no certificate here
+			if k.cutOff.Load() {
+				panic(http.ErrAbortHandler)
+			}
+			_, _ = io.WriteString(w, "a line")
+			return
+		}
 		user := authenticationv1.UserInfo{Username: "system:anonymous", Groups: []string{"system:unauthenticated"}}
 		token, has := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 		if has {
@@ -141,7 +152,7 @@ func serve(t *testing.T, address string, over func(net.Listener) net.Listener, h
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: patience, ErrorLog: discard()}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: eventually.Patience, ErrorLog: discard()}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

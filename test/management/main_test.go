@@ -16,9 +16,8 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,6 +30,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/retry"
 	"k8s.io/klog/v2"
 	testclock "k8s.io/utils/clock/testing"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -40,15 +40,15 @@ import (
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/controllers"
+	"github.com/pcinetwork/pci-network-baseline/internal/facts/cloud"
 	"github.com/pcinetwork/pci-network-baseline/test/cluster"
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 )
 
 const (
 	repoRoot  = "../.."
 	namespace = "pci-network-baseline-system" // of the operator
 	account   = "pci-network-baseline"
-	// patience is far above what anything here takes, for machines under load.
-	patience = time.Minute
 )
 
 func TestMain(m *testing.M) {
@@ -77,6 +77,7 @@ type site struct {
 	cluster  *cluster.Cluster
 	registry *prometheus.Registry
 	clock    *testclock.FakePassiveClock
+	clouds   *cloud.Reader // nil for none
 	baseline string
 }
 
@@ -84,7 +85,7 @@ type site struct {
 func newSite(t *testing.T, address string, args func(dir string) []string) *site {
 	t.Helper()
 	dir := t.TempDir()
-	s := &site{registry: prometheus.NewRegistry(), clock: testclock.NewFakePassiveClock(time.Now()), baseline: "management"}
+	s := &site{clock: testclock.NewFakePassiveClock(time.Now()), baseline: "management"}
 	var err error
 	s.cluster, err = cluster.Start(t.Context(), cluster.Options{
 		Dir: dir, Assets: cluster.Assets(repoRoot, os.Getenv("KUBEBUILDER_ASSETS")),
@@ -105,24 +106,23 @@ func newSite(t *testing.T, address string, args func(dir string) []string) *site
 	if s.Client, err = client.New(s.cluster.Config(), client.Options{Scheme: types}); err != nil {
 		t.Fatal(err)
 	}
-	s.kubectl(t, "apply", "--server-side", "-k", filepath.Join(repoRoot, "config", "crd"))
-	s.kubectl(t, "apply", "--server-side", "-f", filepath.Join(repoRoot, "config", "manager", "namespace.yaml"))
-	s.kubectl(t, "apply", "--server-side", "-k", filepath.Join(repoRoot, "config", "rbac"))
-	s.kubectl(t, "wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+	if err := s.cluster.Install(t.Context(), repoRoot); err != nil {
+		t.Fatal(err)
+	}
 	return s
 }
 
 func (s *site) kubectl(t *testing.T, args ...string) {
 	t.Helper()
-	args = append([]string{"--kubeconfig", s.cluster.Kubeconfig()}, args...)
-	if output, err := exec.CommandContext(t.Context(), s.cluster.Kubectl(), args...).CombinedOutput(); err != nil {
-		t.Fatalf("kubectl %v: %v\n%s", args[2:], err, output)
+	if _, err := s.cluster.Run(t.Context(), args...); err != nil {
+		t.Fatal(err)
 	}
 }
 
-// operate runs the operator with a token of its account until the test ends.
-func (s *site) operate(t *testing.T) {
+// operate runs the operator with a token of its account until stop, or the test's end.
+func (s *site) operate(t *testing.T) (stop func()) {
 	t.Helper()
+	s.registry = prometheus.NewRegistry()
 	token := &authenticationv1.TokenRequest{}
 	object := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: account}}
 	if err := s.SubResource("token").Create(t.Context(), object, token); err != nil {
@@ -135,7 +135,7 @@ func (s *site) operate(t *testing.T) {
 		Controller: config.Controller{SkipNameValidation: new(true)},
 	})
 	if err == nil {
-		err = controllers.Setup(mgr, controllers.Options{Namespace: namespace, Workers: 2, Registry: s.registry, Clock: s.clock})
+		err = controllers.Setup(mgr, controllers.Options{Namespace: namespace, Workers: 2, Registry: s.registry, Clock: s.clock, Clouds: s.clouds, ReportPeriod: 100 * time.Millisecond})
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -143,27 +143,33 @@ func (s *site) operate(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- mgr.Start(ctx) }()
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
 	})
+	t.Cleanup(stop)
+	return stop
 }
 
 // declare writes the baseline, and so has everything looked at that is not known to be as it was.
 func (s *site) declare(t *testing.T, change func(*pcinetv1alpha1.PCINetworkBaselineSpec)) {
 	t.Helper()
-	b := &pcinetv1alpha1.PCINetworkBaseline{ObjectMeta: metav1.ObjectMeta{Name: s.baseline}}
-	err := s.Get(t.Context(), client.ObjectKeyFromObject(b), b)
-	if err == nil {
-		change(&b.Spec)
-		err = s.Update(t.Context(), b)
-	} else if client.IgnoreNotFound(err) == nil {
+	err := retry.RetryOnConflict(retry.DefaultRetry, func() error { // the operator sets a finalizer
+		b := &pcinetv1alpha1.PCINetworkBaseline{ObjectMeta: metav1.ObjectMeta{Name: s.baseline}}
+		err := s.Get(t.Context(), client.ObjectKeyFromObject(b), b)
+		if err == nil {
+			change(&b.Spec)
+			return s.Update(t.Context(), b)
+		}
+		if client.IgnoreNotFound(err) != nil {
+			return err
+		}
 		b.Spec.Namespaces.Exclude = []pcinetv1alpha1.NamespaceName{"none"}
 		change(&b.Spec)
-		err = s.Create(t.Context(), b)
-	}
+		return s.Create(t.Context(), b)
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +201,7 @@ func (s *site) await(t *testing.T, want string) *pcinetv1alpha1.PCINetworkBaseli
 	head, message, _ := strings.Cut(want, ": ")
 	kind, value, _ := strings.Cut(head, "=")
 	var last string
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(eventually.Patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		b, err := s.status(t)
 		if err != nil {
 			last = err.Error()

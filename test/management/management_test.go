@@ -33,7 +33,7 @@ import (
 
 var controlPlane = map[string]string{"node-role.kubernetes.io/control-plane": ""}
 
-// service creates a Service, namespace/name, with one endpoint.
+// service creates a Service, namespace/name, with one endpoint, which is a pod.
 func (s *site) service(t *testing.T, key string, kind corev1.ServiceType, endpoint string) *corev1.Service {
 	t.Helper()
 	var meta metav1.ObjectMeta
@@ -55,6 +55,7 @@ func (s *site) service(t *testing.T, key string, kind corev1.ServiceType, endpoi
 			t.Fatal(err)
 		}
 	}
+	s.pod(t, key, at.Addr().String(), "{}", "containers: [{name: app, image: x}]")
 	return service
 }
 
@@ -179,6 +180,8 @@ func TestManagement(t *testing.T) { //nolint:paralleltest // the ports of a cont
 	plain(t, "10.0.0.2:10255")
 	s.hour(t)
 	s.await(t, "ManagementTrafficEncrypted=False/Plaintext: read-only kubelet port 10.0.0.2:10255 (Node n1)")
+
+	outsideIn(t, s)
 	if k.tokens.Load() == 0 {
 		t.Error("the kubelet was never asked with a token: this test shows nothing")
 	}

@@ -15,11 +15,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 )
 
 // Every test here stops the shared operator or changes what all namespaces share, so none is parallel.
@@ -31,19 +34,19 @@ func TestPodsWaitForACoverageThatSomebodyDeleted(t *testing.T) { //nolint:parall
 	namespace := protected(t, b)
 	awaitServiceAccount(t, namespace)
 	coverage := &pcinetv1alpha1.NamespaceCoverage{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: b.Name}}
-	eventually(t, "the guard keeps the coverage", func() error {
+	eventually.That(t, "the guard keeps the coverage", func() error {
 		return refusedBy(env.client.Delete(t.Context(), coverage, client.DryRunAll), "pcinb-tamper-guard", "namespacecoverages "+namespace+"/"+b.Name)
 	})
 	admitted(t, namespace)
 	changeBaseline(t, b, func(b *pcinetv1alpha1.PCINetworkBaseline) {
 		b.Annotations = map[string]string{pcinetv1alpha1.AnnotationBreakGlass: time.Now().Add(time.Minute).UTC().Format(time.RFC3339) + " CHG-1"}
 	})
-	eventually(t, "the glass is broken", func() error { return env.client.Delete(t.Context(), coverage, client.DryRunAll) })
+	eventually.That(t, "the glass is broken", func() error { return env.client.Delete(t.Context(), coverage, client.DryRunAll) })
 	crash(t, o)
 	if err := env.client.Delete(t.Context(), coverage); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "a pod is refused for want of the coverage", func() error {
+	eventually.That(t, "a pod is refused for want of the coverage", func() error {
 		return refusedBy(tryPod(t, namespace, ""), "pcinb-pod-gate", "no params found", "pcinb-"+b.Name+"-pod-gate")
 	})
 	get(t, namespace, denyName(b.Name)) // it is there
@@ -67,14 +70,14 @@ func TestPoliciesOfAdmissionAreRepaired(t *testing.T) { //nolint:paralleltest //
 				}
 				return nil
 			}
-			eventually(t, "its types are checked", checked)
+			eventually.That(t, "its types are checked", checked)
 			for _, w := range policy.Status.TypeChecking.ExpressionWarnings {
 				t.Errorf("%s: %s", w.FieldRef, w.Warning)
 			}
 			want := policy.Spec.DeepCopy()
 			restored := func(what string) {
 				t.Helper()
-				eventually(t, what+" is repaired", func() error {
+				eventually.That(t, what+" is repaired", func() error {
 					if err := env.client.Get(t.Context(), keyOf(policy), policy); err != nil {
 						return err
 					}
@@ -107,7 +110,61 @@ func TestPoliciesOfAdmissionAreRepaired(t *testing.T) { //nolint:paralleltest //
 	if err := env.client.Delete(t.Context(), binding); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the binding of the own limits is back", func() error { return env.client.Get(t.Context(), keyOf(binding), binding) })
+	eventually.That(t, "the binding of the own limits is back", func() error { return env.client.Get(t.Context(), keyOf(binding), binding) })
+}
+
+// An API server that is behind has the coverage of an earlier namespace of the name.
+func TestTheCoverageOfAnotherNamespaceAdmitsNothing(t *testing.T) { //nolint:paralleltest // see above
+	alone(t)
+	o := launch(t, operatorOptions{})
+	b := createBaseline(t, guarded(pcinetv1alpha1.AdmissionEnforce, pcinetv1alpha1.AdmissionOff))
+	namespace := protected(t, b)
+	awaitServiceAccount(t, namespace)
+	held(t, unprotectable(t, b))
+	admitted(t, namespace)
+	crash(t, o)
+	coverage, err := coverageOf(t, namespace, b.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := coverage.Status.NamespaceUID
+	modify(t, coverage, func() { coverage.Status.NamespaceUID = "of-an-earlier-one" })
+	held(t, namespace)
+	modify(t, coverage, func() { coverage.Status.NamespaceUID = of })
+	admitted(t, namespace)
+}
+
+// Under another name than the guard lets pass the operator denies and repairs, and does not shut itself out.
+func TestAnOperatorUnderAnotherNameIsNotShutOut(t *testing.T) { //nolint:paralleltest // see above
+	alone(t)
+	o := launch(t, operatorOptions{administrator: "renamed"})
+	b := createBaseline(t, guarded(pcinetv1alpha1.AdmissionEnforce, pcinetv1alpha1.AdmissionEnforce))
+	namespace := protected(t, b)
+	awaitBaseline(t, b, "Ready=False/AdmissionNotInPlace", "DefaultDenyInPlace=True/AllNamespacesProtected")
+	want := "Objects of admission are not written: they would shut out the operator, which is renamed. Run it as " + operatorUser + "."
+	if got := message(b.Status.Conditions, pcinetv1alpha1.ConditionReady); got != want {
+		t.Errorf("it says %q, want %q", got, want)
+	}
+	awaitEvent(t, "default", b.Name, pcinetv1alpha1.ReasonAdmissionNotInPlace, "renamed")
+	if err := env.client.Delete(t.Context(), get(t, namespace, denyName(b.Name))); err != nil {
+		t.Fatal(err)
+	}
+	eventually.That(t, "the deny is back", func() error {
+		return env.client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: denyName(b.Name)}, &networkingv1.NetworkPolicy{})
+	})
+	bindings := func() error {
+		var errs []error
+		for _, name := range []string{"pcinb-" + b.Name + "-pod-gate", "pcinb-" + b.Name + "-tamper-guard"} {
+			errs = append(errs, env.client.Get(t.Context(), client.ObjectKey{Name: name}, &admissionregistrationv1.ValidatingAdmissionPolicyBinding{}))
+		}
+		return errors.Join(errs...)
+	}
+	if err := bindings(); !apierrors.IsNotFound(err) {
+		t.Errorf("a binding is there: %v", err)
+	}
+	crash(t, o)
+	launch(t, operatorOptions{})
+	eventually.That(t, "the bindings are there", bindings)
 }
 
 // The guard goes down and comes back while the operator does not run, so that the deny has an owner. Then the owner goes.
@@ -120,13 +177,13 @@ func TestTheGarbageCollectorIsRefused(t *testing.T) { //nolint:paralleltest // s
 		return env.client.Delete(t.Context(), get(t, namespace, denyName(b.Name)), client.DryRunAll)
 	}
 	up := func() error { return refusedBy(tryDelete(), "pcinb-tamper-guard") }
-	eventually(t, "the guard is up", up)
+	eventually.That(t, "the guard is up", up)
 	crash(t, o)
 	binding := &admissionregistrationv1.ValidatingAdmissionPolicyBinding{ObjectMeta: metav1.ObjectMeta{Name: "pcinb-" + b.Name + "-tamper-guard"}}
 	if err := errors.Join(env.client.Get(t.Context(), keyOf(binding), binding), env.client.Delete(t.Context(), binding)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the guard is down", tryDelete)
+	eventually.That(t, "the guard is down", tryDelete)
 	owner := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "owner"}}
 	create(t, owner)
 	references := []metav1.OwnerReference{{APIVersion: "v1", Kind: "ConfigMap", Name: owner.Name, UID: owner.UID}}
@@ -137,20 +194,20 @@ func TestTheGarbageCollectorIsRefused(t *testing.T) { //nolint:paralleltest // s
 	modify(t, deny, func() { deny.OwnerReferences = references })
 	binding.ResourceVersion = ""
 	create(t, binding)
-	eventually(t, "the guard is up again", up)
+	eventually.That(t, "the guard is up again", up)
 
 	since := env.audit.mark(t)
 	if err := env.client.Delete(t.Context(), owner); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the garbage collector takes what is not guarded", func() error {
+	eventually.That(t, "the garbage collector takes what is not guarded", func() error {
 		err := env.client.Get(t.Context(), keyOf(foreign), foreign)
 		if err == nil {
 			return errors.New("it is there")
 		}
 		return client.IgnoreNotFound(err)
 	})
-	eventually(t, "the garbage collector is refused", func() error {
+	eventually.That(t, "the garbage collector is refused", func() error {
 		var seen []string
 		for _, r := range env.audit.requests(t, since) {
 			if r.Verb == "delete" && r.ObjectRef.Name == deny.Name && strings.Contains(r.UserAgent, "generic-garbage-collector") {
@@ -166,7 +223,7 @@ func TestTheGarbageCollectorIsRefused(t *testing.T) { //nolint:paralleltest // s
 		t.Errorf("the deny was deleted: %v", got.ObjectMeta)
 	}
 	launch(t, operatorOptions{})
-	eventually(t, "the deny has no owner", func() error {
+	eventually.That(t, "the deny has no owner", func() error {
 		if owners := get(t, namespace, denyName(b.Name)).OwnerReferences; len(owners) > 0 {
 			return fmt.Errorf("it has %v", owners)
 		}
@@ -183,13 +240,13 @@ func dropKind(t *testing.T, plural string) (restore func()) {
 			{"apply", "--server-side", "-k", filepath.Join(repoRoot, "config", "crd")},
 			{"wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"},
 		} {
-			if err := kubectl(contextOf(t), args...); err != nil {
+			if _, err := env.cluster.Run(contextOf(t), args...); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	t.Cleanup(restore)
-	if err := kubectl(t.Context(), "delete", "crd", plural+".pcinetwork.dev", "--timeout=30s"); err != nil {
+	if _, err := env.cluster.Run(t.Context(), "delete", "crd", plural+".pcinetwork.dev", "--timeout=30s"); err != nil {
 		t.Fatal(err)
 	}
 	return restore
@@ -206,7 +263,7 @@ func TestWithoutTheKindOfCoveragesPodsWaitAndDeniesStay(t *testing.T) { //nolint
 	restore := dropKind(t, "namespacecoverages")
 	held := func(namespace string) {
 		t.Helper()
-		eventually(t, "a pod in "+namespace+" is refused", func() error {
+		eventually.That(t, "a pod in "+namespace+" is refused", func() error {
 			err := tryPod(t, namespace, "")
 			if err == nil || !strings.Contains(err.Error(), "pcinb-pod-gate") {
 				return fmt.Errorf("the answer is %w", err)
@@ -256,7 +313,7 @@ func TestWithoutTheKindOfBaselinesDeniesStay(t *testing.T) { //nolint:parallelte
 	restore()
 	again := newBaseline(b.Name)
 	guarded(pcinetv1alpha1.AdmissionEnforce, pcinetv1alpha1.AdmissionEnforce)(again)
-	eventually(t, "the baseline can be created again", func() error { return env.client.Create(t.Context(), again) })
+	eventually.That(t, "the baseline can be created again", func() error { return env.client.Create(t.Context(), again) })
 	deleteAtEnd(t, again)
 	awaitCoverage(t, namespace, again, pcinetv1alpha1.CoverageProtected)
 	held(t, waiting)

@@ -16,18 +16,19 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 )
 
 // held waits until pods of a namespace are refused by the gate.
 func held(t *testing.T, namespace string) {
 	t.Helper()
-	eventually(t, "a pod in "+namespace+" is refused", func() error { return refusedBy(tryPod(t, namespace, ""), "pcinb-pod-gate", namespace) })
+	eventually.That(t, "a pod in "+namespace+" is refused", func() error { return refusedBy(tryPod(t, namespace, ""), "pcinb-pod-gate", namespace) })
 }
 
 // admitted waits until pods of a namespace are let in.
 func admitted(t *testing.T, namespace string) {
 	t.Helper()
-	eventually(t, "a pod in "+namespace+" is admitted", func() error { return tryPod(t, namespace, "") })
+	eventually.That(t, "a pod in "+namespace+" is admitted", func() error { return tryPod(t, namespace, "") })
 }
 
 func TestAGateThatWarnsAdmitsAndOneThatIsOffIsSilent(t *testing.T) {
@@ -41,7 +42,7 @@ func TestAGateThatWarnsAdmitsAndOneThatIsOffIsSilent(t *testing.T) {
 		return strings.Contains(strings.Join(c.texts, "\n"), "its pods wait for it"), err
 	}
 	changeBaseline(t, b, guarded(pcinetv1alpha1.AdmissionWarn, pcinetv1alpha1.AdmissionOff))
-	eventually(t, "a pod is admitted with a warning", func() error {
+	eventually.That(t, "a pod is admitted with a warning", func() error {
 		yes, err := warned()
 		if err == nil && !yes {
 			return errors.New("there is none")
@@ -49,7 +50,7 @@ func TestAGateThatWarnsAdmitsAndOneThatIsOffIsSilent(t *testing.T) {
 		return err
 	})
 	changeBaseline(t, b, guarded(pcinetv1alpha1.AdmissionOff, pcinetv1alpha1.AdmissionOff))
-	eventually(t, "a pod is admitted without a warning", func() error {
+	eventually.That(t, "a pod is admitted without a warning", func() error {
 		yes, err := warned()
 		if err == nil && yes {
 			return errors.New("there is one")
@@ -95,7 +96,7 @@ func TestTheGateLeavesAlone(t *testing.T) {
 		changeBaseline(t, b, func(b *pcinetv1alpha1.PCINetworkBaseline) { b.Spec.Enforcement = pcinetv1alpha1.EnforcementAudit })
 		admitted(t, namespace)
 		binding := &admissionregistrationv1.ValidatingAdmissionPolicyBinding{ObjectMeta: metav1.ObjectMeta{Name: "pcinb-" + b.Name + "-pod-gate"}}
-		eventually(t, "there is no gate", func() error {
+		eventually.That(t, "there is no gate", func() error {
 			err := env.client.Get(t.Context(), keyOf(binding), binding)
 			if err == nil {
 				return errors.New("there is one")

@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 )
 
 // guarded asks for both admission modes.
@@ -101,7 +102,7 @@ func unprotectable(t *testing.T, b *pcinetv1alpha1.PCINetworkBaseline) string {
 
 func awaitServiceAccount(t *testing.T, namespace string) {
 	t.Helper()
-	eventually(t, "pods may be created", func() error {
+	eventually.That(t, "pods may be created", func() error {
 		return env.client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: "default"}, &corev1.ServiceAccount{})
 	})
 }
@@ -111,13 +112,13 @@ func TestAPodWaitsForTheDeny(t *testing.T) {
 	b := createBaseline(t, guarded(pcinetv1alpha1.AdmissionEnforce, pcinetv1alpha1.AdmissionOff))
 	namespace := unprotectable(t, b)
 	for what, node := range map[string]string{"to be scheduled": "", "on a node already": "node-1"} {
-		eventually(t, "a pod "+what+" is refused", func() error {
+		eventually.That(t, "a pod "+what+" is refused", func() error {
 			return refusedBy(tryPod(t, namespace, node), "pcinb-pod-gate", "Namespace "+namespace, "PCINetworkBaseline "+b.Name, "kubectl get nscov -n "+namespace)
 		})
 	}
 	good := protected(t, b)
 	awaitServiceAccount(t, good)
-	eventually(t, "a pod of a protected namespace is admitted", func() error { return tryPod(t, good, "") })
+	eventually.That(t, "a pod of a protected namespace is admitted", func() error { return tryPod(t, good, "") })
 	other := createNamespace(t, "")
 	awaitServiceAccount(t, other)
 	if err := tryPod(t, other, ""); err != nil {
@@ -131,7 +132,7 @@ func TestTheGuardRefusesAnAdministrator(t *testing.T) {
 	namespace := protected(t, b)
 	refuse := func(what string, f func() error) {
 		t.Helper()
-		eventually(t, what+" is refused", func() error {
+		eventually.That(t, what+" is refused", func() error {
 			return refusedBy(f(), "pcinb-tamper-guard", "PCINetworkBaseline "+b.Name, "break-glass")
 		})
 	}
@@ -180,7 +181,7 @@ func TestTheGuardRefusesAnAdministrator(t *testing.T) {
 	if err := env.client.Delete(t.Context(), object); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the namespace goes", func() error {
+	eventually.That(t, "the namespace goes", func() error {
 		if err := env.client.Get(t.Context(), keyOf(object), object); err != nil {
 			return client.IgnoreNotFound(err)
 		}
@@ -220,7 +221,7 @@ func TestTheOperatorCannotOpenANamespace(t *testing.T) {
 	for name, c := range cases {
 		p := c.policy
 		p.Namespace = namespace
-		eventually(t, name, func() error {
+		eventually.That(t, name, func() error {
 			p.ResourceVersion = ""
 			err := operator.Create(t.Context(), p, client.DryRunAll)
 			if c.words == "" {
@@ -229,7 +230,7 @@ func TestTheOperatorCannotOpenANamespace(t *testing.T) {
 			return refusedBy(err, "pcinb-own-limits", c.words)
 		})
 	}
-	eventually(t, "a spec stays", func() error {
+	eventually.That(t, "a spec stays", func() error {
 		if err := env.client.Get(t.Context(), keyOf(b), b); err != nil {
 			return err
 		}
@@ -252,12 +253,12 @@ func TestAdmissionObjectsAreRepairedAndGoWithTheirBaseline(t *testing.T) {
 	for _, name := range []string{"pcinb-" + b.Name + "-pod-gate", "pcinb-" + b.Name + "-tamper-guard"} {
 		binding := &admissionregistrationv1.ValidatingAdmissionPolicyBinding{ObjectMeta: metav1.ObjectMeta{Name: name}}
 		key := keyOf(binding)
-		eventually(t, name+" is there", func() error { return env.client.Get(t.Context(), key, binding) })
+		eventually.That(t, name+" is there", func() error { return env.client.Get(t.Context(), key, binding) })
 		old := binding.UID
 		if err := env.client.Delete(t.Context(), binding); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, name+" is back", func() error {
+		eventually.That(t, name+" is back", func() error {
 			err := env.client.Get(t.Context(), key, binding)
 			if err == nil && binding.UID == old {
 				return errors.New("it is not gone yet")
@@ -267,7 +268,7 @@ func TestAdmissionObjectsAreRepairedAndGoWithTheirBaseline(t *testing.T) {
 		modify(t, binding, func() {
 			binding.Spec.ValidationActions = []admissionregistrationv1.ValidationAction{admissionregistrationv1.Audit}
 		})
-		eventually(t, name+" is as it was", func() error {
+		eventually.That(t, name+" is as it was", func() error {
 			if err := env.client.Get(t.Context(), key, binding); err != nil {
 				return err
 			}
@@ -280,7 +281,7 @@ func TestAdmissionObjectsAreRepairedAndGoWithTheirBaseline(t *testing.T) {
 	if err := env.client.Delete(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "its bindings are gone", func() error {
+	eventually.That(t, "its bindings are gone", func() error {
 		var list admissionregistrationv1.ValidatingAdmissionPolicyBindingList
 		if err := env.client.List(t.Context(), &list, client.MatchingLabels{"pcinetwork.dev/baseline": b.Name}); err != nil {
 			return err
@@ -296,7 +297,7 @@ func TestABrokenGlassHoldsRepairsAndEnds(t *testing.T) {
 	t.Parallel()
 	b := createBaseline(t, guarded(pcinetv1alpha1.AdmissionOff, pcinetv1alpha1.AdmissionEnforce))
 	namespace := protected(t, b)
-	eventually(t, "the guard is up", func() error {
+	eventually.That(t, "the guard is up", func() error {
 		return refusedBy(env.client.Delete(t.Context(), get(t, namespace, denyName(b.Name)), client.DryRunAll), "pcinb-tamper-guard")
 	})
 	breakGlass := func(text string) {
@@ -311,7 +312,7 @@ func TestABrokenGlassHoldsRepairsAndEnds(t *testing.T) {
 	breakGlass(until.UTC().Format(time.RFC3339) + " CHG-1 restore the ledger")
 	awaitBaseline(t, b, "Ready=False/BreakGlass")
 	awaitEvent(t, metav1.NamespaceDefault, b.Name, "BreakGlassOpened", "CHG-1 restore the ledger")
-	eventually(t, "the deny can be deleted", func() error {
+	eventually.That(t, "the deny can be deleted", func() error {
 		return env.client.Delete(t.Context(), get(t, namespace, denyName(b.Name)))
 	})
 	touch(t, namespace)
@@ -330,7 +331,7 @@ func TestABrokenGlassHoldsRepairsAndEnds(t *testing.T) {
 		t.Error("it was repaired before the end")
 	}
 	awaitEvent(t, metav1.NamespaceDefault, b.Name, "BreakGlassClosed")
-	eventually(t, "the guard is up again", func() error {
+	eventually.That(t, "the guard is up again", func() error {
 		return refusedBy(env.client.Delete(t.Context(), get(t, fresh, denyName(b.Name)), client.DryRunAll), "pcinb-tamper-guard")
 	})
 }

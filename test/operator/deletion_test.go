@@ -18,6 +18,7 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 )
 
 func deletionPolicy(p pcinetv1alpha1.DeletionPolicy) func(*pcinetv1alpha1.PCINetworkBaseline) {
@@ -86,7 +87,7 @@ func TestTheFinalizerFollowsTheDeletionPolicy(t *testing.T) {
 	b := createBaseline(t, deletionPolicy(pcinetv1alpha1.DeletionPolicyDelete))
 	finalizers := func(n int) {
 		t.Helper()
-		eventually(t, fmt.Sprintf("baseline %s has %d finalizers", b.Name, n), func() error {
+		eventually.That(t, fmt.Sprintf("baseline %s has %d finalizers", b.Name, n), func() error {
 			if err := env.client.Get(t.Context(), keyOf(b), b); err != nil {
 				return err
 			}
@@ -113,7 +114,7 @@ func TestDeletionWaitsForANamespaceThatRefuses(t *testing.T) {
 	awaitExactly(t, willing)
 	awaitCoverage(t, refusing, bumped(b), pcinetv1alpha1.CoverageFailing, holds("Ready=False/AdmissionRefused", "Stalled=True/AdmissionRefused"))
 	awaitEvent(t, refusing, b.Name, "AdmissionRefused", "frozen")
-	eventually(t, "the baseline says what it waits for", func() error {
+	eventually.That(t, "the baseline says what it waits for", func() error {
 		if err := env.client.Get(t.Context(), keyOf(b), b); err != nil {
 			return err
 		}
@@ -132,7 +133,7 @@ func TestDeletionWaitsForANamespaceThatRefuses(t *testing.T) {
 	}
 
 	gate()
-	eventually(t, "the baseline is gone", func() error {
+	eventually.That(t, "the baseline is gone", func() error {
 		touch(t, refusing) // the operator itself tries again after 30 s
 		return gone(t, b)
 	})
@@ -160,7 +161,7 @@ func TestATerminatingNamespaceIsLeftAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	since := env.audit.mark(t)
-	eventually(t, "the namespace is empty but for what holds it", func() error {
+	eventually.That(t, "the namespace is empty but for what holds it", func() error {
 		if _, err := coverageOf(t, namespace, b.Name); err == nil {
 			return fmt.Errorf("the coverage is there")
 		}
@@ -176,7 +177,7 @@ func TestATerminatingNamespaceIsLeftAlone(t *testing.T) {
 
 	modify(t, hold, func() { hold.Finalizers = nil })
 	again := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace, Labels: map[string]string{groupLabel: b.Name}}}
-	eventually(t, "the namespace is made anew", func() error {
+	eventually.That(t, "the namespace is made anew", func() error {
 		again.ResourceVersion, again.UID = "", ""
 		return env.client.Create(t.Context(), again)
 	})

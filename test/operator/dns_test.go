@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 )
 
 // The DNS is everybody's, so no test here is parallel.
@@ -111,7 +112,7 @@ func TestANodeLocalCacheIsAllowedByItsAddresses(t *testing.T) { //nolint:paralle
 			}},
 		},
 	}
-	eventually(t, "a pod can be created", func() error { // its service account may be seconds away
+	eventually.That(t, "a pod can be created", func() error { // its service account may be seconds away
 		return env.client.Create(t.Context(), cache)
 	})
 	deleteAtEnd(t, cache)

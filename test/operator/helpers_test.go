@@ -13,7 +13,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
@@ -23,11 +22,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 )
 
 const (
-	// patience is far above what anything here takes, for machines under load.
-	patience = 30 * time.Second
 	// groupLabel on a namespace says which baseline of these tests it is for.
 	groupLabel = "example.com/group"
 	// mallory is the field manager of whoever tampers.
@@ -38,22 +36,6 @@ var names atomic.Int64
 
 // uniqueName returns a name that no other test of the package has.
 func uniqueName(prefix string) string { return fmt.Sprintf("%s-%d", prefix, names.Add(1)) }
-
-// eventually waits until check succeeds.
-func eventually(t *testing.T, what string, check func() error) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("waited %s until %s: %v", patience, what, err)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-}
 
 // create creates an object that goes with the test.
 func create(t *testing.T, object client.Object) {
@@ -126,7 +108,7 @@ func changeBaseline(t *testing.T, b *pcinetv1alpha1.PCINetworkBaseline, change f
 // modify reads an object, changes and writes it back as mallory, until nobody was faster.
 func modify(t *testing.T, object client.Object, change func()) {
 	t.Helper()
-	eventually(t, "an update succeeds", func() error {
+	eventually.That(t, "an update succeeds", func() error {
 		if err := env.client.Get(t.Context(), keyOf(object), object); err != nil {
 			return err
 		}
@@ -193,7 +175,7 @@ func awaitCoverage(t *testing.T, namespace string, b *pcinetv1alpha1.PCINetworkB
 ) *pcinetv1alpha1.NamespaceCoverage {
 	t.Helper()
 	var c *pcinetv1alpha1.NamespaceCoverage
-	eventually(t, fmt.Sprintf("namespace %s is %s for baseline %s", namespace, state, b.Name), func() error {
+	eventually.That(t, fmt.Sprintf("namespace %s is %s for baseline %s", namespace, state, b.Name), func() error {
 		var err error
 		if c, err = coverageOf(t, namespace, b.Name); err != nil {
 			return err
@@ -214,7 +196,7 @@ func awaitCoverage(t *testing.T, namespace string, b *pcinetv1alpha1.PCINetworkB
 // awaitNoCoverage waits until a namespace has no coverage of a baseline.
 func awaitNoCoverage(t *testing.T, namespace, baseline string) {
 	t.Helper()
-	eventually(t, "the coverage of "+namespace+" is gone", func() error {
+	eventually.That(t, "the coverage of "+namespace+" is gone", func() error {
 		_, err := coverageOf(t, namespace, baseline)
 		if err == nil {
 			return errors.New("it is there")
@@ -263,7 +245,7 @@ func holds(want ...expected) func(*pcinetv1alpha1.NamespaceCoverage) error {
 // awaitBaseline waits until the status is about the present generation and the conditions are as expected.
 func awaitBaseline(t *testing.T, b *pcinetv1alpha1.PCINetworkBaseline, want ...expected) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("baseline %s is %v", b.Name, want), func() error {
+	eventually.That(t, fmt.Sprintf("baseline %s is %v", b.Name, want), func() error {
 		if err := env.client.Get(t.Context(), keyOf(b), b); err != nil {
 			return err
 		}
@@ -290,7 +272,7 @@ func message(conditions []metav1.Condition, kind string) string {
 // awaitEvent waits for an event about an object. Events about a baseline are in namespace default.
 func awaitEvent(t *testing.T, namespace, about, reason string, contains ...string) {
 	t.Helper()
-	eventually(t, "there is an event "+reason+" about "+about, func() error {
+	eventually.That(t, "there is an event "+reason+" about "+about, func() error {
 		var list eventsv1.EventList
 		if err := env.client.List(t.Context(), &list, client.InNamespace(namespace)); err != nil {
 			return err

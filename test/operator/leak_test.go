@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 )
 
 // Whatever runs before the operator starts is not its own; everything else has to end with it, libraries' goroutines too. It
@@ -18,7 +20,7 @@ func TestAStoppedOperatorLeavesNoGoroutine(t *testing.T) { //nolint:paralleltest
 	alone(t)
 	before := goleak.IgnoreCurrent()
 	o := launch(t, operatorOptions{elect: true})
-	eventually(t, "it is elected", func() error {
+	eventually.That(t, "it is elected", func() error {
 		if !o.leads() {
 			return errors.New("it is not")
 		}
@@ -30,5 +32,5 @@ func TestAStoppedOperatorLeavesNoGoroutine(t *testing.T) { //nolint:paralleltest
 	}
 	awaitEvent(t, namespace, b.Name, "PolicyRepaired")
 	crash(t, o)
-	eventually(t, "nothing of it runs", func() error { return goleak.Find(before) })
+	eventually.That(t, "nothing of it runs", func() error { return goleak.Find(before) })
 }

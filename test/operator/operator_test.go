@@ -45,6 +45,8 @@ type operatorOptions struct {
 	clock clock.PassiveClock
 	// early are kinds that are asked for before everything else.
 	early []client.Object
+	// administrator has it run as a cluster's administrator of this name.
+	administrator string
 }
 
 // The lease of operators with leader election: short, so that a test sees one expire.
@@ -66,7 +68,11 @@ func startOperator(opts operatorOptions) (*operator, error) {
 		agent:    fmt.Sprintf("operator-%d", operators.Add(1)),
 		done:     make(chan error, 1),
 	}
-	mgr, err := controllers.NewManager(o.config(), ctrl.Options{
+	conf := o.config()
+	if opts.administrator != "" {
+		conf.Impersonate = rest.ImpersonationConfig{UserName: opts.administrator, Groups: []string{"system:masters"}}
+	}
+	mgr, err := controllers.NewManager(conf, ctrl.Options{
 		Metrics:                metricsserver.Options{BindAddress: "0"},
 		HealthProbeBindAddress: "0",
 		// controller-runtime wants every name once in a process.

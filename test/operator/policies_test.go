@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 )
 
 const (
@@ -130,7 +131,7 @@ func exactly(t *testing.T, namespace string, want ...*networkingv1.NetworkPolicy
 // awaitExactly waits until a namespace has exactly the wanted policies.
 func awaitExactly(t *testing.T, namespace string, want ...*networkingv1.NetworkPolicy) {
 	t.Helper()
-	eventually(t, "namespace "+namespace+" has its policies", func() error { return exactly(t, namespace, want...) })
+	eventually.That(t, "namespace "+namespace+" has its policies", func() error { return exactly(t, namespace, want...) })
 }
 
 // foreignPolicy returns somebody else's policy, which allows pods app=web to be reached on one port.

@@ -29,6 +29,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 )
 
 // program is the operator that ships, as a process.
@@ -76,7 +78,7 @@ func startProgram(t *testing.T) *program {
 			t.Logf("log of the operator:\n%s", p.log.String())
 		}
 	})
-	eventually(t, "the program is ready", func() error {
+	eventually.That(t, "the program is ready", func() error {
 		select {
 		case <-p.done:
 			t.Fatal("it has ended")
@@ -129,7 +131,7 @@ type answer struct {
 // fetch sends a GET with a bearer token, "" for none.
 func fetch(t *testing.T, c *http.Client, url, token string) (answer, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience/3)
+	ctx, cancel := context.WithTimeout(t.Context(), eventually.Patience/3)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
@@ -178,8 +180,8 @@ func (p *program) terminate(t *testing.T) time.Duration {
 	}
 	select {
 	case <-p.done:
-	case <-time.After(patience):
-		t.Fatalf("it runs on %s after SIGTERM", patience)
+	case <-time.After(eventually.Patience):
+		t.Fatalf("it runs on %s after SIGTERM", eventually.Patience)
 	}
 	return time.Since(began)
 }
@@ -296,7 +298,7 @@ func TestTheProgramSaysWhyItDoesNotStart(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			ctx, cancel := context.WithTimeout(t.Context(), eventually.Patience)
 			defer cancel()
 			cmd := exec.CommandContext(ctx, binary, test.flags...)
 			cmd.Env = append(os.Environ(), "KUBERNETES_SERVICE_HOST=", "KUBERNETES_SERVICE_PORT=")

@@ -16,6 +16,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 )
 
 // recorder keeps every version of a namespace's NetworkPolicies, in the order in which the API server stored them.
@@ -74,7 +76,7 @@ func (r *recorder) follow(w watch.Interface) {
 func (r *recorder) all(t *testing.T) []recorded {
 	t.Helper()
 	var out []recorded
-	eventually(t, "the watch of namespace "+r.namespace+" is complete", func() error {
+	eventually.That(t, "the watch of namespace "+r.namespace+" is complete", func() error {
 		want := map[string]string{}
 		for name, p := range policiesIn(t, r.namespace) {
 			want[name] = p.ResourceVersion

@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 )
 
 var update = flag.Bool("update", false, "record the objects in config/argocd anew")
@@ -66,7 +67,7 @@ func (s *stage) compare(t *testing.T, kind, file string) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, accept)
 	}
-	eventually(t, "the API server holds what is recorded", func() error {
+	eventually.That(t, "the API server holds what is recorded", func() error {
 		got, err := s.held(t, kind)
 		if err != nil {
 			return err
@@ -82,7 +83,7 @@ func (s *stage) compare(t *testing.T, kind, file string) {
 func (s *stage) settled(t *testing.T, kind string) string {
 	t.Helper()
 	var last string
-	eventually(t, "the object rests", func() error {
+	eventually.That(t, "the object rests", func() error {
 		got, err := s.held(t, kind)
 		if err == nil && got != last {
 			err = errors.New("it changes")

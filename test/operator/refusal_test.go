@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 )
 
 // refuse refuses an operation on the NetworkPolicies of one namespace, and returns what ends that.
@@ -50,7 +51,7 @@ func refuseWhere(t *testing.T, labels map[string]string, namespace string, opera
 	create(t, gate)
 	create(t, binding)
 	refused := func() bool { return attempt(t, namespace, operation) != nil }
-	eventually(t, "the admission policy is in force", func() error {
+	eventually.That(t, "the admission policy is in force", func() error {
 		if !refused() {
 			return fmt.Errorf("%s is not refused", operation)
 		}
@@ -61,7 +62,7 @@ func refuseWhere(t *testing.T, labels map[string]string, namespace string, opera
 		if err := env.client.Delete(t.Context(), binding); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "the admission policy is out of force", func() error { return attempt(t, namespace, operation) })
+		eventually.That(t, "the admission policy is out of force", func() error { return attempt(t, namespace, operation) })
 	}
 }
 
@@ -101,7 +102,7 @@ func TestAnAdmissionPolicyThatRefusesIsReported(t *testing.T) {
 	protected(t, b) // other namespaces go on
 	awaitBaseline(t, b, "Ready=False/AdmissionRefused", "Stalled=True/AdmissionRefused")
 	awaitEvent(t, metav1.NamespaceDefault, b.Name, "AdmissionRefused", namespace)
-	eventually(t, "the baseline counts both namespaces", func() error {
+	eventually.That(t, "the baseline counts both namespaces", func() error {
 		awaitBaseline(t, b)
 		if len(b.Status.Offenders) != 1 || string(b.Status.Offenders[0].Namespace) != namespace || b.Status.Covered != "1/2" {
 			return fmt.Errorf("offenders %v, covered %s", b.Status.Offenders, b.Status.Covered)
@@ -175,7 +176,7 @@ func setQuota(t *testing.T, quota *corev1.ResourceQuota, policies int64) {
 // awaitQuota waits until admission enforces what the quota says: it goes by its status.
 func awaitQuota(t *testing.T, quota *corev1.ResourceQuota, policies int64) {
 	t.Helper()
-	eventually(t, "the quota is in force", func() error {
+	eventually.That(t, "the quota is in force", func() error {
 		if err := env.client.Get(t.Context(), keyOf(quota), quota); err != nil {
 			return err
 		}
@@ -228,7 +229,7 @@ func TestAMissingRightIsReported(t *testing.T) { //nolint:paralleltest // see ab
 		probe.Namespace = late
 		return operatorClient.Create(t.Context(), probe, client.DryRunAll)
 	}
-	eventually(t, "the right is gone", func() error {
+	eventually.That(t, "the right is gone", func() error {
 		if inForce() == nil {
 			return fmt.Errorf("it is there")
 		}
@@ -247,7 +248,7 @@ func TestAMissingRightIsReported(t *testing.T) { //nolint:paralleltest // see ab
 	if err := restore(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the right is back", inForce)
+	eventually.That(t, "the right is back", inForce)
 	touch(t, late)
 	awaitCoverage(t, late, b, pcinetv1alpha1.CoverageProtected)
 	awaitBaseline(t, b, "Ready=True/AllNamespacesProtected", "Stalled")

@@ -12,6 +12,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 )
 
 // Every test here stops the shared operator, so none is parallel.
@@ -61,7 +62,7 @@ func TestTheStandbyRestsAndTakesOverWithoutTheLease(t *testing.T) { //nolint:par
 	protected(t, b)
 	alone(t)
 	active := launch(t, operatorOptions{elect: true})
-	eventually(t, "the first is elected", func() error {
+	eventually.That(t, "the first is elected", func() error {
 		if !active.leads() {
 			return errors.New("it is not")
 		}

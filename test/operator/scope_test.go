@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 )
 
 func TestANewNamespaceIsDenied(t *testing.T) {
@@ -175,7 +176,7 @@ func remove(t *testing.T, b *pcinetv1alpha1.PCINetworkBaseline) {
 	if err := env.client.Delete(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "baseline "+b.Name+" is gone", func() error { return gone(t, b) })
+	eventually.That(t, "baseline "+b.Name+" is gone", func() error { return gone(t, b) })
 }
 
 // gone returns an error while a baseline exists.

@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 )
 
 // today is what the operator's clock shows when the states are recorded.
@@ -285,7 +286,7 @@ func (s *stage) protect(t *testing.T, change func(*pcinetv1alpha1.PCINetworkBase
 	t.Helper()
 	s.open(t, change)
 	s.enter(t)
-	eventually(t, "both namespaces count", func() error {
+	eventually.That(t, "both namespaces count", func() error {
 		awaitBaseline(t, s.baseline, "Ready=True/AllNamespacesProtected")
 		if n := s.baseline.Status.Namespaces; *n.Protected+*n.Exempt != 2 {
 			return fmt.Errorf("%d are protected and %d exempt", *n.Protected, *n.Exempt)
@@ -312,7 +313,7 @@ func webhook(t *testing.T, namespace, address, failure string, seconds int32) {
 		}},
 	}
 	create(t, config)
-	eventually(t, "the webhook is asked", func() error {
+	eventually.That(t, "the webhook is asked", func() error {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		err := env.client.Create(ctx, foreignPolicy(namespace, "probe"), client.DryRunAll)

@@ -16,6 +16,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 )
 
 // It keeps the operator busy, so it runs while no other test does.
@@ -38,7 +40,7 @@ func TestThreeHundredFailingNamespacesMakeOneSmallStatus(t *testing.T) { //nolin
 		return env.client.Patch(t.Context(), namespace, client.RawPatch(types.MergePatchType, patch))
 	})
 	protected(t, b) // others go on
-	eventually(t, "every namespace is counted", func() error {
+	eventually.That(t, "every namespace is counted", func() error {
 		awaitBaseline(t, b, "Ready=False/AdmissionRefused", "Stalled=True/AdmissionRefused")
 		if n := *b.Status.Namespaces.Failing; n != failing || b.Status.Covered != fmt.Sprintf("2/%d", failing+2) {
 			return fmt.Errorf("failing %d, covered %s", n, b.Status.Covered)

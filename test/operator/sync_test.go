@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 )
 
 const gitManager = "argocd-controller"
@@ -82,7 +83,7 @@ func TestGitFindsNoDifferenceWhenTheOperatorHasWorked(t *testing.T) {
 			createNamespace(t, b.Name)
 			gitSync(t, object)
 			deleteAtEnd(t, b)
-			eventually(t, "the operator has worked", func() error {
+			eventually.That(t, "the operator has worked", func() error {
 				awaitBaseline(t, b, "Reconciling", "Stalled")
 				if len(b.Finalizers) == 0 || b.Status.Covered == "0/0" {
 					return fmt.Errorf("finalizers are %v, covered %s", b.Finalizers, b.Status.Covered)

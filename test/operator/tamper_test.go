@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 )
 
 // edits are what mallory may do to a policy. The API server knows who added something, but not who removed it.
@@ -156,7 +157,7 @@ func knockOut(t *testing.T, namespace, name string) time.Duration {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	eventually(t, name+" is back", func() error {
+	eventually.That(t, name+" is back", func() error {
 		now := &networkingv1.NetworkPolicy{}
 		now.Namespace, now.Name = namespace, name
 		if err := env.client.Get(t.Context(), keyOf(now), now); err != nil {
@@ -177,7 +178,7 @@ func TestAReplacedPolicyIsRestoredExactly(t *testing.T) {
 		t.Run(role, func(t *testing.T) {
 			t.Parallel()
 			namespace := protected(t, b)
-			eventually(t, "mallory is faster than the operator", func() error {
+			eventually.That(t, "mallory is faster than the operator", func() error {
 				if err := env.client.Delete(t.Context(), get(t, namespace, want.Name)); err != nil {
 					return err
 				}
@@ -187,14 +188,14 @@ func TestAReplacedPolicyIsRestoredExactly(t *testing.T) {
 				fake.Spec.Egress = []networkingv1.NetworkPolicyEgressRule{{}}
 				err := env.client.Create(t.Context(), fake, mallory)
 				if apierrors.IsAlreadyExists(err) {
-					eventually(t, "the policy can be read", func() error {
+					eventually.That(t, "the policy can be read", func() error {
 						return env.client.Get(t.Context(), keyOf(fake), fake)
 					})
 				}
 				return err
 			})
 			all := []*networkingv1.NetworkPolicy{wantDeny(b.Name), wantDNS(b.Name)}
-			eventually(t, "namespace "+namespace+" has its policies", func() error {
+			eventually.That(t, "namespace "+namespace+" has its policies", func() error {
 				err := exactly(t, namespace, all...)
 				if err != nil && role == "deny" && exactly(t, namespace, append(all, wantSecond(b.Name))...) == nil {
 					return nil // its creation and then its spec had to be repaired
@@ -292,7 +293,7 @@ func strike(t *testing.T, namespace string, b *pcinetv1alpha1.PCINetworkBaseline
 	t.Helper()
 	live := get(t, namespace, denyName(b.Name))
 	modify(t, live, func() { live.Spec.Egress = []networkingv1.NetworkPolicyEgressRule{{}} })
-	eventually(t, "the deny is restored", func() error {
+	eventually.That(t, "the deny is restored", func() error {
 		if diff := difference(wantDeny(b.Name), get(t, namespace, denyName(b.Name))); diff != "" {
 			return fmt.Errorf("it differs (-want +got):\n%s", diff)
 		}
@@ -309,7 +310,7 @@ func get(t *testing.T, namespace, name string) *networkingv1.NetworkPolicy {
 	t.Helper()
 	p := &networkingv1.NetworkPolicy{}
 	p.Namespace, p.Name = namespace, name
-	eventually(t, "policy "+name+" can be read", func() error {
+	eventually.That(t, "policy "+name+" can be read", func() error {
 		return env.client.Get(t.Context(), keyOf(p), p)
 	})
 	return p

@@ -18,6 +18,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 	"github.com/pcinetwork/pci-network-baseline/test/site"
 )
 
@@ -142,8 +143,8 @@ func ask(t *testing.T, path string, question, answer any) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = site.Eventually(t.Context(), site.Patience, func() error {
-		ctx, cancel := context.WithTimeout(t.Context(), site.Patience/3)
+	_, err = eventually.Within(t.Context(), eventually.Patience, func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), eventually.Patience/3)
 		defer cancel()
 		request, err := http.NewRequestWithContext(ctx, http.MethodPost, env.Cluster.EtcdURL()+path, bytes.NewReader(body))
 		if err != nil {

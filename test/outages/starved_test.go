@@ -11,6 +11,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 	"github.com/pcinetwork/pci-network-baseline/test/site"
 )
 
@@ -26,7 +27,7 @@ func TestNobodyWaitsForAWatchThatIsDown(t *testing.T) { //nolint:paralleltest //
 	if err := env.Client.Create(t.Context(), site.NewNamespace("blind-0", b.Name)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := site.Eventually(t.Context(), site.Patience, func() error { return env.Protected(t.Context(), b.Name, "blind-0") }); err != nil {
+	if _, err := eventually.Within(t.Context(), eventually.Patience, func() error { return env.Protected(t.Context(), b.Name, "blind-0") }); err != nil {
 		t.Fatal(err)
 	}
 	if err := env.Rest(t.Context()); err != nil {
@@ -46,7 +47,7 @@ func TestNobodyWaitsForAWatchThatIsDown(t *testing.T) { //nolint:paralleltest //
 		if err := env.Client.Create(t.Context(), site.NewNamespace(name, b.Name)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := site.Eventually(t.Context(), site.Patience, denied(name)); err != nil {
+		if _, err := eventually.Within(t.Context(), eventually.Patience, denied(name)); err != nil {
 			t.Fatal(err)
 		}
 		if took := time.Since(begun); took > 3*time.Second {

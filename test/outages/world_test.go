@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 	"github.com/pcinetwork/pci-network-baseline/test/site"
 )
 
@@ -68,7 +69,7 @@ func keepOperator(t *testing.T, p *proxy) *keeper {
 				}
 			}
 			k.restarts.Add(1)
-			if _, err := site.Eventually(t.Context(), site.Patience, launch); err != nil {
+			if _, err := eventually.Within(t.Context(), eventually.Patience, launch); err != nil {
 				t.Error(err)
 				return
 			}
@@ -137,7 +138,7 @@ func newWorlds(t *testing.T, count int) []*world {
 			}
 		}
 	}
-	if _, err := site.Eventually(t.Context(), site.Patience, func() error { return env.Protected(t.Context(), baselineName, present...) }); err != nil {
+	if _, err := eventually.Within(t.Context(), eventually.Patience, func() error { return env.Protected(t.Context(), baselineName, present...) }); err != nil {
 		t.Fatal(err)
 	}
 	if err := env.Rest(t.Context()); err != nil {
@@ -161,7 +162,7 @@ func (w *world) begin(t *testing.T) {
 
 func (w *world) create(t *testing.T, name string) {
 	t.Helper()
-	_, err := site.Eventually(t.Context(), site.Patience, func() error {
+	_, err := eventually.Within(t.Context(), eventually.Patience, func() error {
 		return env.Client.Create(t.Context(), site.NewNamespace(name, baselineName))
 	})
 	if err != nil {
@@ -214,7 +215,7 @@ func (w *world) change(t *testing.T) {
 func (w *world) deletePolicy(t *testing.T, namespace, name string) {
 	t.Helper()
 	policy := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
-	if _, err := site.Eventually(t.Context(), site.Patience, func() error { return env.Client.Delete(t.Context(), policy) }); err != nil {
+	if _, err := eventually.Within(t.Context(), eventually.Patience, func() error { return env.Client.Delete(t.Context(), policy) }); err != nil {
 		t.Error(err)
 	}
 }
@@ -222,7 +223,7 @@ func (w *world) deletePolicy(t *testing.T, namespace, name string) {
 // open has the deny let everything in.
 func (w *world) open(t *testing.T, namespace string) {
 	t.Helper()
-	_, err := site.Eventually(t.Context(), site.Patience, func() error {
+	_, err := eventually.Within(t.Context(), eventually.Patience, func() error {
 		policy := &networkingv1.NetworkPolicy{}
 		if err := env.Client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: denyName}, policy); err != nil {
 			return err
@@ -239,10 +240,10 @@ func (w *world) open(t *testing.T, namespace string) {
 func (w *world) recreate(t *testing.T, name string) {
 	t.Helper()
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
-	if _, err := site.Eventually(t.Context(), site.Patience, func() error { return client.IgnoreNotFound(env.Client.Delete(t.Context(), ns)) }); err != nil {
+	if _, err := eventually.Within(t.Context(), eventually.Patience, func() error { return client.IgnoreNotFound(env.Client.Delete(t.Context(), ns)) }); err != nil {
 		t.Error(err)
 	}
-	_, err := site.Eventually(t.Context(), site.Patience, func() error {
+	_, err := eventually.Within(t.Context(), eventually.Patience, func() error {
 		if err := env.Client.Get(t.Context(), client.ObjectKey{Name: name}, ns); !apierrors.IsNotFound(err) {
 			return fmt.Errorf("it is there: %w", err)
 		}
@@ -257,7 +258,7 @@ func (w *world) recreate(t *testing.T, name string) {
 // converge waits until all is right, and returns how long after the fault's end that was.
 func (w *world) converge(t *testing.T, k *keeper) time.Duration {
 	t.Helper()
-	took, err := site.Eventually(t.Context(), site.Patience, func() error { return w.right(t) })
+	took, err := eventually.Within(t.Context(), eventually.Patience, func() error { return w.right(t) })
 	if err != nil {
 		t.Fatalf("%v; end of the operator's log:\n%s", err, k.now().Tail())
 	}

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 )
 
 const aggregatedFixture = "calico-operator-aggregated"
@@ -41,7 +42,7 @@ func aggregate(t *testing.T) {
 func available(t *testing.T, want string) {
 	t.Helper()
 	service := find(t, aggregatedFixture, "APIService", "v3.projectcalico.org")
-	eventually(t, "the APIService has Available="+want, func() error {
+	eventually.That(t, "the APIService has Available="+want, func() error {
 		live := like(service)
 		if err := env.client.Get(t.Context(), client.ObjectKeyFromObject(service), live); err != nil {
 			return err
@@ -93,7 +94,7 @@ func TestCalicoIsWrittenThroughItsOwnServer(t *testing.T) { //nolint:paralleltes
 	wrote("POST")
 	restored := func(what string) {
 		t.Helper()
-		eventually(t, what+" deny is as it was", func() error {
+		eventually.That(t, what+" deny is as it was", func() error {
 			live := denyOf(calicoKind, namespace, b)
 			if err := env.client.Get(t.Context(), client.ObjectKeyFromObject(live), live); err != nil {
 				return err
@@ -113,7 +114,7 @@ func TestCalicoIsWrittenThroughItsOwnServer(t *testing.T) { //nolint:paralleltes
 	wrote("POST", "PUT", "POST", "POST") // with the second repair comes a second copy
 
 	change(t, asUnstructured(b), string(pcinetv1alpha1.EnforcementAudit), "spec", "enforcement")
-	eventually(t, "an Audit is previewed", func() error {
+	eventually.That(t, "an Audit is previewed", func() error {
 		if got := policies(t, namespace, stagedKind); len(got) != 1 {
 			return fmt.Errorf("staged policies %v", got)
 		}
@@ -208,7 +209,7 @@ func TestARestartWhileAServerIsDown(t *testing.T) { //nolint:paralleltest // the
 	env.extension.turn(t, down)
 	launch(t)
 	fresh := addTenant(t, b.Name)
-	eventually(t, "the core API protects "+fresh, func() error {
+	eventually.That(t, "the core API protects "+fresh, func() error {
 		if got := policies(t, fresh, coreKind); len(got) != 1 {
 			return fmt.Errorf("policies %v", got)
 		}

@@ -53,7 +53,8 @@ type extension struct {
 	mood mood
 	// changed is closed when the mood changes.
 	changed chan struct{}
-	// writes are those of the operator that were let through, such as "POST tenant-1".
+	// writes are those of the operator that had an effect, such as "POST tenant-1". One that comes from a view that was behind is
+	// refused by its precondition, and has none.
 	writes []string
 }
 
@@ -146,7 +147,6 @@ func (e *extension) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		cancel()
 	}()
-	e.note(r)
 	if err := e.forward(ctx, w, r); err != nil && ctx.Err() == nil {
 		answer(w, http.StatusInternalServerError, metav1.StatusReasonInternalError, err.Error())
 	}
@@ -177,6 +177,9 @@ func (e *extension) forward(ctx context.Context, w http.ResponseWriter, r *http.
 		return json.NewEncoder(w).Encode(metav1.APIResourceList{
 			TypeMeta: metav1.TypeMeta{Kind: "APIResourceList", APIVersion: "v1"}, GroupVersion: servedGroup + "/v3", APIResources: []metav1.APIResource{},
 		})
+	}
+	if response.StatusCode < http.StatusMultipleChoices {
+		e.note(r)
 	}
 	w.WriteHeader(response.StatusCode)
 	return pass(w, response.Body)

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/pcinetwork/pci-network-baseline/internal/checks/engines"
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 )
 
 func isNoMatch(err error) bool { return apimeta.IsNoMatchError(err) }
@@ -34,6 +35,8 @@ type want struct {
 	Backend string `json:"backend"`
 	// Nodes is ready/total; left out means that all are ready.
 	Nodes string `json:"nodes,omitempty"`
+	// Encrypted is how much is encrypted between nodes, and the nodes that are left out; without it, it does not matter.
+	Encrypted string `json:"encrypted,omitempty"`
 	// Says lists what the message must contain, Warns what the warnings must.
 	Says  []string `json:"says,omitempty"`
 	Warns []string `json:"warns,omitempty"`
@@ -46,6 +49,7 @@ func got(a *engines.Assessment) want {
 	out := want{
 		Engine: a.Engine.Name, BaseCNI: a.Base.Name, Provider: string(a.Provider), Encapsulation: string(a.Encapsulation),
 		Version: a.Engine.Version, Status: string(verdict.Status), Reason: verdict.Reason, Backend: string(backend),
+		Encrypted: strings.Join(append([]string{string(a.NodeEncryption.State)}, a.NodeEncryption.Clear...), ", not "),
 	}
 	if a.Engine.Name != "" {
 		out.Nodes = fmt.Sprintf("%d/%d", a.Coverage.Ready, a.Coverage.Total)
@@ -61,6 +65,9 @@ func (w want) check(a *engines.Assessment) error {
 	should.Says, should.Warns = nil, nil
 	if w.Nodes == "" {
 		have.Nodes = ""
+	}
+	if w.Encrypted == "" {
+		have.Encrypted = ""
 	}
 	verdict := a.Verdict(engines.Backend(have.Backend))
 	if diff := cmp.Diff(should, have); diff != "" {
@@ -98,7 +105,7 @@ func TestPlatforms(t *testing.T) { //nolint:paralleltest // the platform is ever
 			}
 			load(t, name)
 			sources := newSources(t)
-			eventually(t, "the platform is recognised", func() error {
+			eventually.That(t, "the platform is recognised", func() error {
 				a := engines.Assess(sources.Observe(engines.Wanted))
 				return w.check(&a)
 			})

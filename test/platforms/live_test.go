@@ -27,6 +27,7 @@ import (
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/controllers"
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 )
 
 // noticed is how long the operator may take to notice a change of the platform; it takes well below a second on an idle machine.
@@ -103,7 +104,7 @@ func addTenant(t *testing.T, group string) string {
 func await(t *testing.T, b *pcinetv1alpha1.PCINetworkBaseline, want ...string) time.Duration {
 	t.Helper()
 	began := time.Now()
-	eventually(t, fmt.Sprintf("baseline %s is %v", b.Name, want), func() error {
+	eventually.That(t, fmt.Sprintf("baseline %s is %v", b.Name, want), func() error {
 		if err := env.client.Get(t.Context(), client.ObjectKeyFromObject(b), b); err != nil {
 			return err
 		}
@@ -148,7 +149,7 @@ func find(t *testing.T, fixture, kind, name string) *unstructured.Unstructured {
 // change changes a live object of a fixture; fields lead to the value.
 func change(t *testing.T, object *unstructured.Unstructured, value any, fields ...string) {
 	t.Helper()
-	eventually(t, "changed "+object.GetName(), func() error {
+	eventually.That(t, "changed "+object.GetName(), func() error {
 		live := like(object)
 		if err := env.client.Get(t.Context(), client.ObjectKeyFromObject(object), live); err != nil {
 			return err
@@ -304,7 +305,7 @@ func TestAMissingRightIsNamedAndStopsNoDeny(t *testing.T) { //nolint:paralleltes
 				t.Errorf("message %q, want %q in it", message, contains)
 			}
 			tenant := addTenant(t, b.Name)
-			eventually(t, "a deny in "+tenant, func() error {
+			eventually.That(t, "a deny in "+tenant, func() error {
 				var policies networkingv1.NetworkPolicyList
 				if err := env.client.List(t.Context(), &policies, client.InNamespace(tenant)); err != nil {
 					return err

@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -21,6 +20,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 )
 
 // manifests reads the objects of a fixture.
@@ -76,7 +77,7 @@ func place(t *testing.T, object *unstructured.Unstructured) {
 		}
 	}
 	status, hasStatus := object.Object["status"]
-	eventually(t, "created "+object.GetKind()+" "+object.GetName(), func() error {
+	eventually.That(t, "created "+object.GetKind()+" "+object.GetName(), func() error {
 		fresh := object.DeepCopy()
 		err := env.client.Create(t.Context(), fresh) // a kind that was just defined may not be served yet
 		if apierrors.IsAlreadyExists(err) {
@@ -86,7 +87,7 @@ func place(t *testing.T, object *unstructured.Unstructured) {
 	})
 	t.Cleanup(func() { remove(t, object) })
 	if hasStatus && slices.Contains([]string{"Node", "DaemonSet", "Pod"}, object.GetKind()) {
-		eventually(t, "status of "+object.GetName(), func() error {
+		eventually.That(t, "status of "+object.GetName(), func() error {
 			live := like(object)
 			if err := env.client.Get(t.Context(), client.ObjectKeyFromObject(object), live); err != nil {
 				return err
@@ -96,7 +97,7 @@ func place(t *testing.T, object *unstructured.Unstructured) {
 		})
 	}
 	if object.GetKind() == "CustomResourceDefinition" {
-		eventually(t, object.GetName()+" is established", func() error {
+		eventually.That(t, object.GetName()+" is established", func() error {
 			live := like(object)
 			if err := env.client.Get(t.Context(), client.ObjectKeyFromObject(object), live); err != nil {
 				return err
@@ -123,7 +124,7 @@ func remove(t *testing.T, object *unstructured.Unstructured) {
 	t.Helper()
 	ctx := context.WithoutCancel(t.Context())
 	gone := func(err error) bool { return apierrors.IsNotFound(err) || isNoMatch(err) }
-	eventually(t, object.GetName()+" is gone", func() error {
+	eventually.That(t, object.GetName()+" is gone", func() error {
 		err := env.client.Delete(ctx, object.DeepCopy(), client.GracePeriodSeconds(0))
 		if err != nil && !gone(err) {
 			return err
@@ -134,20 +135,4 @@ func remove(t *testing.T, object *unstructured.Unstructured) {
 		}
 		return fmt.Errorf("it is there: %w", err)
 	})
-}
-
-// eventually waits until check succeeds.
-func eventually(t *testing.T, what string, check func() error) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("waited %s until %s: %v", patience, what, err)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
 }

@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -36,8 +35,6 @@ const (
 	repoRoot          = "../.."
 	operatorNamespace = "pci-network-baseline-system"
 	operatorUser      = "system:serviceaccount:" + operatorNamespace + ":pci-network-baseline"
-	// patience is far above what anything here takes, for machines under load.
-	patience = 30 * time.Second
 )
 
 // env is what TestMain started. client is a cluster administrator's, sources are read as the operator.
@@ -113,26 +110,10 @@ func setUp() error {
 	if env.client, err = client.NewWithWatch(env.cluster.Config(), client.Options{Scheme: s}); err != nil {
 		return err
 	}
-	for _, args := range [][]string{
-		{"apply", "--server-side", "-k", filepath.Join(repoRoot, "config", "crd")},
-		{"apply", "--server-side", "-f", filepath.Join(repoRoot, "config", "manager", "namespace.yaml")},
-		{"apply", "--server-side", "-k", filepath.Join(repoRoot, "config", "rbac")},
-		{"wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"},
-	} {
-		if _, err := kubectl(ctx, args...); err != nil {
-			return errors.Join(err, env.cluster.Stop())
-		}
+	if err := env.cluster.Install(ctx, repoRoot); err != nil {
+		return errors.Join(err, env.cluster.Stop())
 	}
 	return nil
-}
-
-func kubectl(ctx context.Context, args ...string) (string, error) {
-	args = append([]string{"--kubeconfig", env.cluster.Kubeconfig()}, args...)
-	output, err := exec.CommandContext(ctx, env.cluster.Kubectl(), args...).CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("kubectl %v: %w\n%s", args[2:], err, output)
-	}
-	return string(output), nil
 }
 
 // asOperator impersonates the operator's ServiceAccount, so that its RBAC is in force.

@@ -17,12 +17,13 @@ import (
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/internal/probe"
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 )
 
 // change changes the live baseline.
 func change(t *testing.T, edit func(*pcinetv1alpha1.PCINetworkBaseline)) {
 	t.Helper()
-	eventually(t, "the baseline is changed", func() error {
+	eventually.That(t, "the baseline is changed", func() error {
 		b := &pcinetv1alpha1.PCINetworkBaseline{}
 		if err := env.client.Get(t.Context(), client.ObjectKey{Name: baselineName}, b); err != nil {
 			return err
@@ -53,7 +54,7 @@ func deleteNode(t *testing.T, name string) {
 
 func awaitNode(t *testing.T, name, what string, is func(*corev1.Node) bool) {
 	t.Helper()
-	eventually(t, what, func() error {
+	eventually.That(t, what, func() error {
 		n := &corev1.Node{}
 		if err := env.client.Get(t.Context(), client.ObjectKey{Name: name}, n); err != nil || is(n) {
 			return err
@@ -104,7 +105,7 @@ func refuseCanaries(t *testing.T) {
 			PolicyName: "frozen", ValidationActions: []admissionregistrationv1.ValidationAction{admissionregistrationv1.Deny},
 		},
 	})
-	eventually(t, "it refuses", func() error {
+	eventually.That(t, "it refuses", func() error {
 		sample := &probe.Sample{Run: "try", Nodes: []string{"n1"}} // of which Pod Security has nothing to say
 		pod := sample.Pod(probe.Canary{Node: "n1", Role: probe.Target}, probe.Image{Name: "canary"})
 		err := env.client.Create(t.Context(), pod, client.DryRunAll)

@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -39,8 +38,6 @@ const (
 	repoRoot          = "../.."
 	operatorNamespace = "pci-network-baseline-system"
 	operatorUser      = "system:serviceaccount:" + operatorNamespace + ":pci-network-baseline"
-	// patience is far above what anything here takes, for machines under load.
-	patience = 90 * time.Second
 )
 
 // env is what TestMain started. The client is a cluster administrator's.
@@ -112,15 +109,8 @@ func prepare(ctx context.Context) error {
 		return err
 	}
 	env.network = newNetwork(env.client)
-	for _, args := range [][]string{
-		{"apply", "--server-side", "-k", filepath.Join(repoRoot, "config", "crd")},
-		{"apply", "--server-side", "-f", filepath.Join(repoRoot, "config", "manager", "namespace.yaml")},
-		{"apply", "--server-side", "-k", filepath.Join(repoRoot, "config", "rbac")},
-		{"wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"},
-	} {
-		if err := kubectl(ctx, args...); err != nil {
-			return err
-		}
+	if err := env.cluster.Install(ctx, repoRoot); err != nil {
+		return err
 	}
 	return installProbe(ctx)
 }
@@ -135,17 +125,14 @@ func installProbe(ctx context.Context) error {
 }
 
 func kubectl(ctx context.Context, args ...string) error {
-	args = append([]string{"--kubeconfig", env.cluster.Kubeconfig()}, args...)
-	if output, err := exec.CommandContext(ctx, env.cluster.Kubectl(), args...).CombinedOutput(); err != nil {
-		return fmt.Errorf("kubectl %v: %w\n%s", args[2:], err, output)
-	}
-	return nil
+	_, err := env.cluster.Run(ctx, args...)
+	return err
 }
 
-// hasty is a clock that is ten times too fast, so that nobody waits for what takes minutes.
+// hasty is a clock that is twenty times too fast, so that nobody waits for what takes minutes.
 type hasty struct{ start time.Time }
 
-const haste = 10
+const haste = 20
 
 func (h hasty) Now() time.Time                  { return h.start.Add(haste * time.Since(h.start)) }
 func (h hasty) Since(t time.Time) time.Duration { return h.Now().Sub(t) }
@@ -183,7 +170,7 @@ func (o *operator) start(t *testing.T) {
 	}
 	if err := controllers.Setup(mgr, controllers.Options{
 		Namespace: operatorNamespace, ProbeImage: o.image, Workers: 4, Registry: prometheus.NewRegistry(),
-		Clock: hasty{time.Now()}, ProbeLook: 200 * time.Millisecond,
+		Clock: hasty{time.Now()}, ProbeLook: 100 * time.Millisecond,
 	}); err != nil {
 		t.Fatal(err)
 	}

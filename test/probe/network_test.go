@@ -31,6 +31,10 @@ type node struct {
 	room  int64 // for pods
 	// down: its kubelet does nothing. noImage: nothing can be pulled. evicts: what runs there is evicted. deaf: nothing connects.
 	down, noImage, evicts, deaf bool
+	// keeps: connections outlive a deny there.
+	keeps bool
+	// leaks: what comes from outside of the cluster is let in there.
+	leaks bool
 	// opens are the directions that are not enforced there.
 	opens []networkingv1.PolicyType
 	// frozen are the policies that its agent has last seen; nil while it follows.
@@ -43,7 +47,8 @@ type network struct {
 
 	mu    sync.Mutex
 	nodes map[string]*node
-	next  int // last byte of the next pod's address
+	next  int  // last byte of the next pod's address
+	mute  bool // nothing is heard of the vantage
 	// most is how many pods there were at a time, seen on which nodes there were canaries.
 	most     int
 	seen     map[string]bool
@@ -176,13 +181,19 @@ func (n *network) report(pod *corev1.Pod, on *node, all []corev1.Pod) probe.Repo
 			continue // another flag
 		}
 		outcome, last := probe.Silent, int64(4990)
-		if n.connects(pod, on, all, d) {
+		switch {
+		case d.Via.IsValid() && n.mute:
+			outcome = probe.Unheard
+		case n.connects(pod, on, all, d):
 			outcome = probe.Answered
 		}
 		switch flag {
 		case "--dial":
 			out.Outcomes += string(rune(outcome))
 		case "--hold":
+			if on.keeps {
+				outcome = probe.Answered
+			}
 			out.Held += string(rune(outcome))
 		case "--watch": // what is open now was denied when the pod was born
 			if outcome == probe.Answered {
@@ -204,11 +215,15 @@ func (n *network) connects(from *corev1.Pod, on *node, all []corev1.Pod, d probe
 	}
 	to := &all[i]
 	at := n.nodes[to.Spec.NodeName]
+	if d.Via.IsValid() { // of which the network lets questions through as it lets anything
+		question := probe.Dial{Protocol: policy.TCP, Address: d.Via}
+		return to.Name == d.Name && n.lets(on, networkingv1.PolicyTypeEgress, from, nil, question) && (at.leaks || n.lets(at, networkingv1.PolicyTypeIngress, to, nil, d))
+	}
 	return to.Name == d.Name && !on.deaf && !at.deaf &&
 		n.lets(on, networkingv1.PolicyTypeEgress, from, to, d) && n.lets(at, networkingv1.PolicyTypeIngress, to, from, d)
 }
 
-// lets says whether a node lets a packet of a pod through in a direction. peer is nil for the API server.
+// lets says whether a node lets a packet of a pod through in a direction. peer is nil for the API server and the vantage.
 func (n *network) lets(on *node, d networkingv1.PolicyType, pod, peer *corev1.Pod, dial probe.Dial) bool {
 	if slices.Contains(on.opens, d) {
 		return true
@@ -247,7 +262,11 @@ func opens(ports []networkingv1.NetworkPolicyPort, peers []networkingv1.NetworkP
 		return policy.Protocol(*p.Protocol) == dial.Protocol && p.Port.IntVal <= port && port <= last
 	}) && slices.ContainsFunc(peers, func(p networkingv1.NetworkPolicyPeer) bool {
 		if p.IPBlock != nil {
-			return peer == nil && netip.MustParsePrefix(p.IPBlock.CIDR).Contains(dial.Address.Addr())
+			other := dial.Address.Addr()
+			if dial.Via.IsValid() {
+				other = dial.Via.Addr()
+			}
+			return peer == nil && netip.MustParsePrefix(p.IPBlock.CIDR).Contains(other)
 		}
 		return peer != nil && selects(p.PodSelector, peer)
 	})

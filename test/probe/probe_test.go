@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -23,25 +24,10 @@ import (
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/internal/probe"
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 )
 
 const baselineName = "pci"
-
-// eventually waits until check succeeds.
-func eventually(t *testing.T, what string, check func() error) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("waited %s until %s: %v", patience, what, err)
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-}
 
 func create(t *testing.T, object client.Object) {
 	t.Helper()
@@ -94,7 +80,7 @@ func declare(t *testing.T, edit ...func(*pcinetv1alpha1.PCINetworkBaseline)) {
 func checkClean(t *testing.T) {
 	t.Helper()
 	ctx := context.WithoutCancel(t.Context())
-	eventually(t, "nothing is left of the canaries", func() error {
+	eventually.That(t, "nothing is left of the canaries", func() error {
 		var pods corev1.PodList
 		var policies networkingv1.NetworkPolicyList
 		if err := errors.Join(env.client.List(ctx, &pods, client.InNamespace(probe.Namespace)), env.client.List(ctx, &policies, client.InNamespace(probe.Namespace))); err != nil {
@@ -115,7 +101,7 @@ func checkClean(t *testing.T) {
 func await(t *testing.T, want string, words ...string) string {
 	t.Helper()
 	message := ""
-	eventually(t, want+" "+strings.Join(words, " … "), func() error {
+	eventually.That(t, want+" "+strings.Join(words, " … "), func() error {
 		b := &pcinetv1alpha1.PCINetworkBaseline{}
 		if err := env.client.Get(t.Context(), client.ObjectKey{Name: baselineName}, b); err != nil {
 			return err
@@ -157,7 +143,7 @@ func TestEveryNodeIsProvenWithABoundedNumberOfCanaries(t *testing.T) {
 		*p.StartWindowMilliseconds != 41 || p.EstablishedConnections != pcinetv1alpha1.EstablishedCut {
 		t.Errorf("status.proof is %+v", p)
 	}
-	eventually(t, "the coverage says the same", func() error {
+	eventually.That(t, "the coverage says the same", func() error {
 		c := &pcinetv1alpha1.NamespaceCoverage{}
 		if err := env.client.Get(t.Context(), client.ObjectKey{Namespace: probe.Namespace, Name: baselineName}, c); err != nil {
 			return err
@@ -199,17 +185,21 @@ func TestANodeThatDoesNotEnforceIsNamed(t *testing.T) {
 			func(n *node) { n.opens = []networkingv1.PolicyType{networkingv1.PolicyTypeEgress} }, func(n *node) { n.opens = nil },
 			[]string{"1 of 2 nodes (n2)", "node n2, egress, IPv4, TCP", "was answered by the API server at 198.18.0.1:"},
 		},
+		"what comes from outside is let in": {
+			func(n *node) { n.leaks = true }, func(n *node) { n.leaks = false },
+			[]string{"1 of 2 nodes (n2)", "node n2, ingress, IPv4", "from outside was answered by the target there", "to the vantage at 203.0.113.1"},
+		},
 		"its agent is frozen": {
 			func(n *node) { n.frozen = slices.Clone(env.network.policies) }, func(n *node) { n.frozen = nil },
 			[]string{"1 of 2 nodes (n2)", "node n2"},
 		},
 	}
+	join(t, "n1", "n2")
+	startOperator(t, "canary")
+	declare(t, func(b *pcinetv1alpha1.PCINetworkBaseline) { b.Spec.Verification.Vantage.Address = "203.0.113.1" })
+	await(t, proven, "on 2 of 2 nodes")
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			join(t, "n1", "n2")
-			startOperator(t, "canary")
-			declare(t)
-			await(t, proven, "on 2 of 2 nodes")
 			on("n2", tc.breakIt)
 			t.Log(await(t, disproven, tc.words...))
 			await(t, "Ready=False/DeniedTrafficPasses", tc.words[0])
@@ -240,6 +230,12 @@ func TestAChangedBaselineIsTestedAtOnce(t *testing.T) {
 		b.Spec.Verification = pcinetv1alpha1.Verification{IntervalSeconds: 3600, FreshnessSeconds: 7200, Nodes: 1}
 		b.Spec.Directions = []pcinetv1alpha1.Direction{pcinetv1alpha1.DirectionIngress}
 	})
+	await(t, proven, "on 1 of 1 nodes")
+	env.network.edit(func() { env.network.mute = true })
+	t.Cleanup(func() { env.network.edit(func() { env.network.mute = false }) })
+	change(t, func(b *pcinetv1alpha1.PCINetworkBaseline) { b.Spec.Verification.Vantage.Address = "203.0.113.1" })
+	t.Log(await(t, "EnforcementProven=Unknown/ControlFailed", "from outside: nothing is heard of the vantage at 203.0.113.1:24310"))
+	env.network.edit(func() { env.network.mute = false })
 	await(t, proven, "on 1 of 1 nodes")
 	change(t, func(b *pcinetv1alpha1.PCINetworkBaseline) {
 		b.Spec.Directions = append(b.Spec.Directions, pcinetv1alpha1.DirectionEgress)
@@ -319,7 +315,7 @@ func TestWhatKeepsCanariesFromProvingIsUnknown(t *testing.T) {
 				if err := env.client.Delete(t.Context(), ns); err != nil {
 					t.Fatal(err)
 				}
-				eventually(t, "it is gone", func() error {
+				eventually.That(t, "it is gone", func() error {
 					if err := env.client.Get(t.Context(), client.ObjectKeyFromObject(ns), ns); !apierrors.IsNotFound(err) {
 						return fmt.Errorf("it is %s, %w", ns.Status.Phase, err)
 					}
@@ -362,13 +358,52 @@ func TestWhatKeepsCanariesFromProvingIsUnknown(t *testing.T) {
 			t.Log(await(t, "EnforcementProven=Unknown/"+tc.reason, tc.words...))
 			await(t, "Ready=True/AllNamespacesProtected")
 			if tc.leavesNothingThen {
-				eventually(t, "no canary is left", noCanary)
+				eventually.That(t, "no canary is left", noCanary)
 			}
 			if tc.repair != nil {
 				tc.repair(t)
 				await(t, proven)
 			}
 		})
+	}
+}
+
+// Where connections outlive a deny, it does not reach those of a pod that is older. A pod without any, or that is younger, is not told.
+func TestPodsThatAreOlderThanTheirDenyAreNamed(t *testing.T) {
+	join(t, "n1")
+	on("n1", func(n *node) { n.keeps = true })
+	start := func(name string) *corev1.Pod {
+		p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: name}, Spec: corev1.PodSpec{
+			TerminationGracePeriodSeconds: new(int64(0)), Containers: []corev1.Container{{Name: "main", Image: "image"}},
+		}}
+		eventually.That(t, "pod "+name+" is admitted", func() error { return env.client.Create(t.Context(), p) })
+		t.Cleanup(func() {
+			if err := env.client.Delete(context.WithoutCancel(t.Context()), p); err != nil {
+				t.Error(err)
+			}
+		})
+		return p
+	}
+	start("older")
+	ended := start("ended")
+	was := ended.DeepCopy()
+	ended.Status.Phase = corev1.PodSucceeded
+	if err := env.client.Status().Patch(t.Context(), ended, client.MergeFrom(was)); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(1100 * time.Millisecond) // the API has seconds
+	startOperator(t, "canary")
+	declare(t)
+	await(t, "DefaultDenyInPlace=True/AllNamespacesProtected")
+	start("younger")
+	await(t, proven)
+	b := &pcinetv1alpha1.PCINetworkBaseline{}
+	if err := env.client.Get(t.Context(), client.ObjectKey{Name: baselineName}, b); err != nil {
+		t.Fatal(err)
+	}
+	want := &pcinetv1alpha1.OlderPods{Count: new(int32(1)), Names: []string{"default/older"}}
+	if diff := cmp.Diff(want, b.Status.Proof.OlderPods); b.Status.Proof.EstablishedConnections != pcinetv1alpha1.EstablishedKept || diff != "" {
+		t.Errorf("connections are %s, older pods (-want +got):\n%s", b.Status.Proof.EstablishedConnections, diff)
 	}
 }
 

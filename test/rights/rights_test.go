@@ -24,6 +24,7 @@ import (
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/internal/probe"
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 )
 
 // byTest is the user agent of requests in the operator's name that a test makes. They are none of the operator's.
@@ -141,6 +142,9 @@ func ruleOf(r right) string {
 		return fmt.Sprintf("resources: [%s] in config/rbac/leader_election_role.yaml", r.resource)
 	case probe.Namespace:
 		return fmt.Sprintf("resources: [%s] in config/probe/role.yaml", r.resource)
+	}
+	if strings.HasSuffix(r.resource, "reports") {
+		return fmt.Sprintf("resources: [%s] in config/reports/role.yaml", r.resource)
 	}
 	files, _ := filepath.Glob(filepath.Join(repoRoot, "controllers", "*.go"))
 	var found []string
@@ -277,7 +281,7 @@ func (s *site) withoutParameters(t *testing.T) {
 	account := s.asOperator(t)
 	answers := func(want string, o client.Object) {
 		t.Helper()
-		eventually(t, o.GetName()+" is answered "+want, func() error {
+		eventually.That(t, o.GetName()+" is answered "+want, func() error {
 			if err := s.Get(t.Context(), client.ObjectKeyFromObject(o), o); err != nil {
 				return err
 			}

@@ -1,7 +1,7 @@
 // Copyright The pci-network-baseline Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package rights_test compares what the operator may do with what it does: the roles of config/rbac and config/probe with the audit log of a
+// Package rights_test compares what the operator may do with what it does: the roles of config/rbac, config/probe and config/reports with the audit log of a
 // real API server, under which the program that ships does all it ever does.
 package rights_test
 
@@ -20,7 +20,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/go-logr/logr"
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -40,6 +39,7 @@ import (
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/test/cluster"
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 )
 
 const (
@@ -47,9 +47,6 @@ const (
 	account   = "pci-network-baseline"
 	namespace = "pci-network-baseline-system" // of the operator
 	user      = "system:serviceaccount:" + namespace + ":" + account
-	// patience is above what anything here takes, for machines under load: after lists that have failed, as while a kind is
-	// not served yet, a reflector waits for up to a minute.
-	patience = 90 * time.Second
 )
 
 func TestMain(m *testing.M) {
@@ -96,14 +93,8 @@ func newSite(t *testing.T) *site {
 	if s.Client, err = client.New(s.cluster.Config(), client.Options{Scheme: types}); err != nil {
 		t.Fatal(err)
 	}
-	for _, args := range [][]string{
-		{"apply", "--server-side", "-k", filepath.Join(repoRoot, "config", "crd")},
-		{"apply", "--server-side", "-f", filepath.Join(repoRoot, "config", "manager", "namespace.yaml")},
-		{"apply", "--server-side", "-k", filepath.Join(repoRoot, "config", "rbac")},
-		{"apply", "--server-side", "-k", filepath.Join(repoRoot, "config", "probe")},
-		{"wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"},
-	} {
-		s.run(t, s.cluster.Kubectl(), append([]string{"--kubeconfig", s.cluster.Kubeconfig()}, args...)...)
+	if err := s.cluster.Install(t.Context(), repoRoot, "probe", "reports"); err != nil {
+		t.Fatal(err)
 	}
 	return s
 }
@@ -170,13 +161,13 @@ func (s *site) scrape(t *testing.T) {
 	t.Helper()
 	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13}} // nobody signed it
 	defer transport.CloseIdleConnections()
-	eventually(t, "a scrape is refused", func() error {
+	eventually.That(t, "a scrape is refused", func() error {
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+s.metrics+"/metrics", http.NoBody)
 		if err != nil {
 			return err
 		}
 		request.Header.Set("Authorization", "Bearer "+s.token)
-		response, err := (&http.Client{Transport: transport, Timeout: patience / 3}).Do(request)
+		response, err := (&http.Client{Transport: transport, Timeout: eventually.Patience / 3}).Do(request)
 		if err != nil {
 			return err
 		}
@@ -251,7 +242,7 @@ func (s *site) place(t *testing.T, objects []*unstructured.Unstructured) (remove
 				t.Fatal(err)
 			}
 		}
-		eventually(t, object.GetKind()+" "+object.GetName()+" is created", func() error { // its kind may not be served yet
+		eventually.That(t, object.GetKind()+" "+object.GetName()+" is created", func() error { // its kind may not be served yet
 			fresh := object.DeepCopy()
 			err := s.Create(t.Context(), fresh)
 			if status, has := object.Object["status"]; err == nil && has && object.GetKind() != "CustomResourceDefinition" {
@@ -264,27 +255,13 @@ func (s *site) place(t *testing.T, objects []*unstructured.Unstructured) (remove
 	return func() {
 		t.Helper()
 		for _, object := range objects {
-			eventually(t, object.GetKind()+" "+object.GetName()+" is gone", func() error {
+			eventually.That(t, object.GetKind()+" "+object.GetName()+" is gone", func() error {
 				err := s.Delete(t.Context(), object.DeepCopy(), client.GracePeriodSeconds(0))
 				if apierrors.IsNotFound(err) || apimeta.IsNoMatchError(err) {
 					return nil
 				}
 				return fmt.Errorf("it is there: %w", err)
 			})
-		}
-	}
-}
-
-// eventually waits until check succeeds.
-func eventually(t *testing.T, what string, check func() error) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("waited %s until %s: %v", patience, what, err)
 		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/internal/probe"
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 )
 
 // groupLabel is what baselines select by.
@@ -42,18 +43,21 @@ var platforms = []struct {
 		{group: "apiregistration.k8s.io", resource: "apiservices", name: "v3.projectcalico.org"},
 		{group: "crd.projectcalico.org", resource: "clusterinformations", name: "default"},
 		{group: "crd.projectcalico.org", resource: "felixconfigurations"},
+		{group: "crd.projectcalico.org", resource: "hostendpoints"},
 		{group: "crd.projectcalico.org", resource: "ippools"},
 	}},
 	{"calico-migrating", []right{{group: "migration.projectcalico.org", resource: "datastoremigrations"}}},
 	{"calico-operator-native", []right{
 		{group: calicoGroup, resource: "clusterinformations", name: "default"},
 		{group: calicoGroup, resource: "felixconfigurations"},
+		{group: calicoGroup, resource: "hostendpoints"},
 		{group: calicoGroup, resource: "ippools"},
 		{group: "operator.tigera.io", resource: "installations", name: "default"},
 	}},
-	{"cilium", []right{
+	{"cilium-wireguard", []right{
 		{group: "", resource: "configmaps", name: "cilium-config"},
 		{group: "cilium.io", resource: "ciliumnodeconfigs"},
+		{group: "cilium.io", resource: "ciliumnodes"},
 	}},
 }
 
@@ -112,11 +116,12 @@ func (s *site) work(t *testing.T) {
 		remove := s.place(t, fixture(t, p.name))
 		for _, r := range p.reads {
 			r.verb = "watch"
-			eventually(t, "it does "+r.String()+" on "+p.name, func() error { return s.uses(t, r) })
+			eventually.That(t, "it does "+r.String()+" on "+p.name, func() error { return s.uses(t, r) })
 		}
 		remove()
 	}
 	s.manage(t)
+	s.report(t)
 	for _, b := range backends {
 		objects := b.kinds
 		if b.platform != "" {
@@ -166,12 +171,12 @@ func (s *site) prove(t *testing.T) {
 	use := func(verb string) error {
 		return s.uses(t, right{probe.Namespace, "", "pods", verb, ""})
 	}
-	eventually(t, "canaries are asked", func() error { return errors.Join(s.startPods(t, probe.Namespace), use("patch")) })
+	eventually.That(t, "canaries are asked", func() error { return errors.Join(s.startPods(t, probe.Namespace), use("patch")) })
 	if err := s.Delete(t.Context(), baseline); err != nil {
 		t.Fatal(err)
 	}
 	s.gone(t, baseline)
-	eventually(t, "canaries are ended", func() error { return use("delete") })
+	eventually.That(t, "canaries are ended", func() error { return use("delete") })
 	remove()
 }
 
@@ -213,7 +218,7 @@ func (s *site) manage(t *testing.T) {
 		{group: "admissionregistration.k8s.io", resource: "validatingwebhookconfigurations", verb: "list"},
 		{group: "admissionregistration.k8s.io", resource: "mutatingwebhookconfigurations", verb: "list"},
 	} {
-		eventually(t, r.String()+" is used", func() error {
+		eventually.That(t, r.String()+" is used", func() error {
 			used, _ := s.used(t)
 			if !slices.Contains(used, r) {
 				return errors.New("it is not")
@@ -263,7 +268,7 @@ func (s *site) protect(t *testing.T, name string, backend pcinetv1alpha1.Backend
 
 func (s *site) enforce(t *testing.T, b *pcinetv1alpha1.PCINetworkBaseline, e pcinetv1alpha1.Enforcement) {
 	t.Helper()
-	eventually(t, "enforcement is "+string(e), func() error {
+	eventually.That(t, "enforcement is "+string(e), func() error {
 		if err := s.Get(t.Context(), client.ObjectKeyFromObject(b), b); err != nil {
 			return err
 		}
@@ -284,7 +289,7 @@ func object(kind schema.GroupVersionKind, namespace, name string) *unstructured.
 func (s *site) repair(t *testing.T, o *unstructured.Unstructured) {
 	t.Helper()
 	what := o.GetKind() + " " + o.GetName()
-	eventually(t, what+" is edited", func() error {
+	eventually.That(t, what+" is edited", func() error {
 		if err := s.Get(t.Context(), client.ObjectKeyFromObject(o), o); err != nil {
 			return err
 		}
@@ -294,7 +299,7 @@ func (s *site) repair(t *testing.T, o *unstructured.Unstructured) {
 		o.SetAnnotations(nil)
 		return s.Update(t.Context(), o)
 	})
-	eventually(t, what+" is repaired", func() error {
+	eventually.That(t, what+" is repaired", func() error {
 		if err := s.Get(t.Context(), client.ObjectKeyFromObject(o), o); err != nil {
 			return err
 		}
@@ -307,7 +312,7 @@ func (s *site) repair(t *testing.T, o *unstructured.Unstructured) {
 
 func (s *site) gone(t *testing.T, o client.Object) {
 	t.Helper()
-	eventually(t, o.GetName()+" is gone", func() error {
+	eventually.That(t, o.GetName()+" is gone", func() error {
 		err := s.Get(t.Context(), client.ObjectKeyFromObject(o), o)
 		if err == nil {
 			return errors.New("it is there")

@@ -15,14 +15,11 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 )
 
-const (
-	// Patience is far above what anything takes, for machines under load.
-	Patience = 90 * time.Second
-	// Group is the label by which a baseline of a test selects its namespaces.
-	Group = "example.com/group"
-)
+// Group is the label by which a baseline of a test selects its namespaces.
+const Group = "example.com/group"
 
 // Deny and DNS name the policies of a baseline.
 func Deny(baseline string) string { return "pcinb-" + baseline + "-default-deny" }
@@ -94,7 +91,7 @@ func protected(ns, baseline string, live map[types.NamespacedName]*networkingv1.
 
 // Rest waits until no operator has written anything for a while.
 func (s *Site) Rest(ctx context.Context) error {
-	_, err := Eventually(ctx, Patience, func() error {
+	_, err := eventually.Within(ctx, eventually.Patience, func() error {
 		mark, err := s.Audit.Mark(ctx)
 		if err != nil {
 			return err

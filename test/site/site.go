@@ -123,28 +123,10 @@ func (s *Site) prepare(ctx context.Context) error {
 	if output, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("building the operator: %w\n%s", err, output)
 	}
-	for _, args := range [][]string{
-		{"apply", "-f", filepath.Join(s.Root, "hack", "demo", "manifests", "dns.yaml")},
-		{"apply", "--server-side", "-k", filepath.Join(s.Root, "config", "crd")},
-		{"apply", "--server-side", "-f", filepath.Join(s.Root, "config", "manager", "namespace.yaml")},
-		{"apply", "--server-side", "-k", filepath.Join(s.Root, "config", "rbac")},
-		{"wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"},
-	} {
-		if _, err := s.Kubectl(ctx, args...); err != nil {
-			return err
-		}
+	if _, err := s.Cluster.Run(ctx, "apply", "-f", filepath.Join(s.Root, "hack", "demo", "manifests", "dns.yaml")); err != nil {
+		return err
 	}
-	return nil
-}
-
-// Kubectl runs kubectl as a cluster administrator.
-func (s *Site) Kubectl(ctx context.Context, args ...string) (string, error) {
-	args = append([]string{"--kubeconfig", s.Cluster.Kubeconfig(), "--cache-dir", filepath.Join(s.dir, "kubectl")}, args...)
-	output, err := exec.CommandContext(ctx, s.Cluster.Kubectl(), args...).CombinedOutput() //nolint:gosec // G204: the cluster's own kubectl
-	if err != nil {
-		return "", fmt.Errorf("kubectl %v: %w\n%s", args[4:], err, output)
-	}
-	return string(output), nil
+	return s.Cluster.Install(ctx, s.Root)
 }
 
 // touch sends a GET to the API server.
@@ -159,16 +141,4 @@ func (s *Site) touch(ctx context.Context, path string) error {
 	}
 	_, err = io.Copy(io.Discard, response.Body)
 	return errors.Join(err, response.Body.Close())
-}
-
-// Eventually waits until check succeeds, and returns how long that took, or the last error.
-func Eventually(ctx context.Context, limit time.Duration, check func() error) (time.Duration, error) {
-	for began := time.Now(); ; {
-		err := check()
-		took := time.Since(began)
-		if err == nil || took > limit || ctx.Err() != nil {
-			return took, err
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
 }

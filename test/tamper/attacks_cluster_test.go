@@ -276,7 +276,7 @@ func onTheOperator() []attack {
 		{
 			name: "delete the leader's lease", alone: true, by: clusterWide(harmless("no deny waits for it", (*cell).coversMore)),
 			do: func(c *cell) error {
-				eventually(c.T, "there is a lease", func(ctx context.Context) error { return c.Get(ctx, keyOf(lease()), lease()) })
+				await(c.T, "there is a lease", func(ctx context.Context) error { return c.Get(ctx, keyOf(lease()), lease()) })
 				return c.mallory.Delete(c.Context(), lease())
 			},
 		},
@@ -300,7 +300,7 @@ func onTheOperator() []attack {
 			by: clusterWide(outcome{says: "**opens** until the operator runs; refused with [static manifests](#static-admission-manifests)", then: func(c *cell) {
 				c.Helper()
 				c.operator.start(c.T)
-				eventually(c.T, "the deny is back", c.restored)
+				await(c.T, "the deny is back", c.restored)
 			}}),
 			do: func(c *cell) error {
 				if c.role == tenant {
@@ -367,7 +367,7 @@ func (c *cell) takeLease() error {
 		return err
 	}
 	c.Cleanup(func() { _ = c.Delete(context.WithoutCancel(c.Context()), lease()) })
-	eventually(c.T, "the operator has started again, without the lease", func(context.Context) error {
+	await(c.T, "the operator has started again, without the lease", func(context.Context) error {
 		if c.operator.starts.Load() == before {
 			return errors.New("it has not")
 		}

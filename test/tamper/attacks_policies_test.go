@@ -117,7 +117,7 @@ func onOwners() []attack {
 			name: "take the deny's name before the namespace is in scope",
 			by: everybody(reported("*-squat", "Ready=False/NameCollision").also(func(c *cell) {
 				p := &networkingv1.NetworkPolicy{ObjectMeta: named(c.namespace+"-squat", "pcinb2-"+c.baseline.Name+"-default-deny")}
-				eventually(c.T, "the deny has its second name", func(ctx context.Context) error { return c.Get(ctx, keyOf(p), p) })
+				await(c.T, "the deny has its second name", func(ctx context.Context) error { return c.Get(ctx, keyOf(p), p) })
 			})),
 			do: func(c *cell) error {
 				c.createNamespace(c.namespace+"-squat", "")

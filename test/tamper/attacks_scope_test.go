@@ -63,7 +63,7 @@ func onNamespaces() []attack {
 				if err := c.mallory.Delete(c.Context(), ns); err != nil {
 					return err
 				}
-				eventually(c.T, "the namespace controller has been there", func(ctx context.Context) error {
+				await(c.T, "the namespace controller has been there", func(ctx context.Context) error {
 					err := c.Get(ctx, keyOf(held), held)
 					if err == nil && held.DeletionTimestamp.IsZero() {
 						err = errors.New("the pod is not being deleted")
@@ -148,7 +148,7 @@ func onBaselines() []attack {
 				if err := c.spec(`{"deletionPolicy":"Delete"}`); err != nil {
 					return err
 				}
-				eventually(c.T, "the operator has noticed", func(ctx context.Context) error {
+				await(c.T, "the operator has noticed", func(ctx context.Context) error {
 					if err := c.Get(ctx, keyOf(c.baseline), c.baseline); err != nil {
 						return err
 					}
@@ -247,7 +247,7 @@ func onPods() []attack {
 		{
 			name: "create a pod of the host's network in a protected namespace",
 			by: everybody(outcome{says: "reported: status.uncoveredPods", then: func(c *cell) {
-				eventually(c.T, "the coverage lists it", func(ctx context.Context) error {
+				await(c.T, "the coverage lists it", func(ctx context.Context) error {
 					got, err := c.coverage(ctx, c.namespace)
 					if err == nil && got.Status.UncoveredPods.Count != 1 {
 						err = errors.New("it does not")

@@ -62,7 +62,7 @@ func (s *site) newCell(t *testing.T, id string, r role, shared *pcinetv1alpha1.P
 		c.baseline = newBaseline(id)
 		s.create(t, c.baseline)
 		for _, b := range []client.Object{c.binding("tamper-guard"), c.binding("pod-gate")} {
-			eventually(t, b.GetName()+" is there", func(ctx context.Context) error { return s.Get(ctx, keyOf(b), b) })
+			await(t, b.GetName()+" is there", func(ctx context.Context) error { return s.Get(ctx, keyOf(b), b) })
 		}
 	}
 	c.createNamespace(id, c.baseline.Name)
@@ -96,7 +96,7 @@ func (c *cell) createNamespace(name, group string) {
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "admin"},
 		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: string(tenant)}},
 	})
-	eventually(c.T, "pods may be created by the tenant", func(ctx context.Context) error {
+	await(c.T, "pods may be created by the tenant", func(ctx context.Context) error {
 		if err := c.Get(ctx, client.ObjectKey{Namespace: name, Name: "default"}, &corev1.ServiceAccount{}); err != nil {
 			return err
 		}
@@ -126,7 +126,7 @@ func (c *cell) quota(namespace string) *corev1.ResourceQuota {
 // awaitQuota waits until admission enforces the quota: it goes by its status.
 func (c *cell) awaitQuota(namespace string) {
 	c.Helper()
-	eventually(c.T, "the quota is in force", func(ctx context.Context) error {
+	await(c.T, "the quota is in force", func(ctx context.Context) error {
 		q := &corev1.ResourceQuota{}
 		if err := c.Get(ctx, client.ObjectKey{Namespace: namespace, Name: "policies"}, q); err != nil {
 			return err
@@ -151,7 +151,7 @@ func (c *cell) denyName() string { return "pcinb-" + c.baseline.Name + "-default
 func (c *cell) deny() *networkingv1.NetworkPolicy {
 	c.Helper()
 	p := &networkingv1.NetworkPolicy{ObjectMeta: named(c.namespace, c.denyName())}
-	eventually(c.T, "the deny can be read", func(ctx context.Context) error { return c.Get(ctx, keyOf(p), p) })
+	await(c.T, "the deny can be read", func(ctx context.Context) error { return c.Get(ctx, keyOf(p), p) })
 	return p
 }
 
@@ -201,7 +201,7 @@ func (c *cell) coverage(ctx context.Context, namespace string) (*pcinetv1alpha1.
 
 func (c *cell) awaitState(namespace string, state pcinetv1alpha1.CoverageState) {
 	c.Helper()
-	eventually(c.T, namespace+" is "+string(state), func(ctx context.Context) error {
+	await(c.T, namespace+" is "+string(state), func(ctx context.Context) error {
 		got, err := c.coverage(ctx, namespace)
 		if err == nil && got.Status.State != state {
 			err = fmt.Errorf("it is %s: %v", got.Status.State, got.Status.Conditions)
@@ -288,7 +288,7 @@ func (c *cell) openFor() (longest time.Duration, gaps int) {
 	if c.watched == nil {
 		return 0, 0 // the namespace is gone
 	}
-	eventually(c.T, "the watch is complete", func(ctx context.Context) error {
+	await(c.T, "the watch is complete", func(ctx context.Context) error {
 		var list networkingv1.NetworkPolicyList
 		if err := c.List(ctx, &list, client.InNamespace(c.namespace)); err != nil {
 			return err
@@ -317,7 +317,7 @@ func (c *cell) openFor() (longest time.Duration, gaps int) {
 // "Ready=False/AuditMode" or "event PolicyRepaired".
 func (c *cell) reports(namespace, what string) {
 	c.Helper()
-	eventually(c.T, "there is a report "+what, func(ctx context.Context) error {
+	await(c.T, "there is a report "+what, func(ctx context.Context) error {
 		if reason, ok := strings.CutPrefix(what, "event "); ok {
 			return c.hasEvent(ctx, namespace, reason)
 		}

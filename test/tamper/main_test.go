@@ -10,7 +10,6 @@ import (
 	"errors"
 	"flag"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -26,14 +25,13 @@ import (
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/test/cluster"
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 )
 
 const (
 	repoRoot          = "../.."
 	operatorNamespace = "pci-network-baseline-system"
 	operatorUser      = "system:serviceaccount:" + operatorNamespace + ":pci-network-baseline"
-	// patience is far above what anything here takes, for machines under load.
-	patience = 30 * time.Second
 )
 
 var update = flag.Bool("update", false, "write the table instead of comparing it")
@@ -83,10 +81,8 @@ func assets() string { return cluster.Assets(repoRoot, os.Getenv("KUBEBUILDER_AS
 // install installs the operator but for its Deployment, and starts it.
 func (s *site) install(t *testing.T) {
 	t.Helper()
-	s.installCRDs(t)
-	s.kubectl(t, "apply", "--server-side", "-f", filepath.Join(repoRoot, "config", "manager", "namespace.yaml"))
-	for _, dir := range []string{"rbac", "probe"} {
-		s.kubectl(t, "apply", "--server-side", "-k", filepath.Join(repoRoot, "config", dir))
+	if err := s.cluster.Install(t.Context(), repoRoot, "probe"); err != nil {
+		t.Fatal(err)
 	}
 	s.operator = &operator{config: s.cluster.Config()}
 	s.operator.start(t)
@@ -101,9 +97,8 @@ func (s *site) installCRDs(t *testing.T) {
 
 func (s *site) kubectl(t *testing.T, args ...string) {
 	t.Helper()
-	args = append([]string{"--kubeconfig", s.cluster.Kubeconfig()}, args...)
-	if output, err := exec.CommandContext(t.Context(), s.cluster.Kubectl(), args...).CombinedOutput(); err != nil {
-		t.Fatalf("kubectl %v: %v\n%s", args[2:], err, output)
+	if _, err := s.cluster.Run(t.Context(), args...); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -136,12 +131,10 @@ func (s *site) as(t *testing.T, user string, groups ...string) client.WithWatch 
 	return s.clientOf(t, config)
 }
 
-// eventually waits until check succeeds.
-func eventually(t *testing.T, what string, check func(context.Context) error) {
+// await waits until check succeeds.
+func await(t *testing.T, what string, check func(context.Context) error) {
 	t.Helper()
-	if err := within(t, patience, check); err != nil {
-		t.Fatalf("waited %s until %s: %v", patience, what, err)
-	}
+	eventually.That(t, what, func() error { return check(t.Context()) })
 }
 
 // within says why check does not succeed in time; nil if it does.
@@ -165,7 +158,7 @@ func (s *site) create(t *testing.T, object client.Object) {
 // change reads an object, changes and writes it back, until nobody was faster.
 func (s *site) change(t *testing.T, object client.Object, f func()) {
 	t.Helper()
-	eventually(t, "an update succeeds", func(ctx context.Context) error {
+	await(t, "an update succeeds", func(ctx context.Context) error {
 		if err := s.Get(ctx, keyOf(object), object); err != nil {
 			return err
 		}
@@ -177,7 +170,7 @@ func (s *site) change(t *testing.T, object client.Object, f func()) {
 // gone waits until an object is not there.
 func (s *site) gone(t *testing.T, object client.Object) {
 	t.Helper()
-	eventually(t, object.GetName()+" is gone", func(ctx context.Context) error {
+	await(t, object.GetName()+" is gone", func(ctx context.Context) error {
 		err := s.Get(ctx, keyOf(object), object)
 		if err == nil {
 			return errors.New("it is there")

@@ -16,6 +16,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/pcinetwork/pci-network-baseline/controllers"
+	"github.com/pcinetwork/pci-network-baseline/test/eventually"
 )
 
 // The lease is short, so that a test sees one lost.
@@ -51,7 +52,7 @@ func (o *operator) start(t *testing.T) {
 	}()
 	select {
 	case <-elected:
-	case <-time.After(patience):
+	case <-time.After(eventually.Patience):
 		if err := o.failed.Load(); err != nil {
 			t.Error(*err)
 		}

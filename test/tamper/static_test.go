@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +20,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/internal/probe"
+	"github.com/pcinetwork/pci-network-baseline/internal/render/cilium"
 )
 
 const (
@@ -89,7 +92,7 @@ func TestStaticManifests(t *testing.T) {
 	s.create(t, b)
 	c := s.newCell(t, "vault", admin, b)
 	c.reports("", "DefaultDenyInPlace=True/AllNamespacesProtected")
-	eventually(t, "the operator has written what the API server refuses of others", func(ctx context.Context) error {
+	await(t, "the operator has written what the API server refuses of others", func(ctx context.Context) error {
 		if err := s.Get(ctx, keyOf(b), b); err != nil || b.Status.Admission.State == pcinetv1alpha1.PolicyInPlace {
 			return err
 		}
@@ -107,6 +110,10 @@ func TestStaticManifests(t *testing.T) {
 		}
 	}
 	c.testOperatorPasses()
+	c.testCanariesPass()
+	nodes := renderNodePolicies(t, b.Name, cilium.Hosts{}, cilium.Guard{})
+	nodes.define(t, s)
+	c.testDeadMan(staticGuard, nodes)
 	c.testReload(h)
 	c.testBadFileAtStart(h)
 	if err := staticGuard.met(s.Delete(t.Context(), c.deny())); err != nil {
@@ -214,7 +221,7 @@ func (c *cell) testOperatorPasses() {
 	if err := operator.Delete(c.Context(), old); err != nil {
 		c.Errorf("deleting the deny, as the operator: %v", err)
 	}
-	eventually(c.T, "the deny is back", func(ctx context.Context) error {
+	await(c.T, "the deny is back", func(ctx context.Context) error {
 		p := &networkingv1.NetworkPolicy{}
 		if err := c.Get(ctx, keyOf(old), p); err != nil || p.UID != old.UID {
 			return err
@@ -223,12 +230,28 @@ func (c *cell) testOperatorPasses() {
 	})
 }
 
+// testCanariesPass says that the files let the operator make what proves enforcement, and nothing more of that kind.
+func (c *cell) testCanariesPass() {
+	c.Helper()
+	operator := c.asOperator()
+	canary := spy()
+	if err := staticLimits.met(operator.Create(c.Context(), canary, client.DryRunAll)); err != nil {
+		c.Errorf("a canary that reads a Secret: %v", err)
+	}
+	canary.Spec.Volumes = slices.DeleteFunc(canary.Spec.Volumes, func(v corev1.Volume) bool { return v.Secret != nil })
+	for what, object := range map[string]client.Object{"a canary": canary, "a policy between canaries": betweenCanaries(probe.Namespace, false)} {
+		if err := operator.Create(c.Context(), object, client.DryRunAll); err != nil {
+			c.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
 // testReload: an API server that runs keeps what it had when a file is bad, and takes what is there when all are good.
 func (c *cell) testReload(h host) {
 	c.Helper()
 	guarded := func() error { return staticGuard.met(c.Delete(c.Context(), c.deny(), client.DryRunAll)) }
 	h.write(c.T, "bad.yaml", "kind: Nonsense\n")
-	eventually(c.T, "the API server has looked at the bad file", func(context.Context) error {
+	await(c.T, "the API server has looked at the bad file", func(context.Context) error {
 		return c.logged("reloading manifest config", "bad.yaml")
 	})
 	if err := guarded(); err != nil {
@@ -236,11 +259,11 @@ func (c *cell) testReload(h host) {
 	}
 	h.remove(c.T, "bad.yaml")
 	h.remove(c.T, manifestFile)
-	eventually(c.T, "the deny can be deleted without the file", func(ctx context.Context) error {
+	await(c.T, "the deny can be deleted without the file", func(ctx context.Context) error {
 		return c.Delete(ctx, c.deny(), client.DryRunAll)
 	})
 	h.write(c.T, manifestFile, read(c.T, "manifests/"+manifestFile))
-	eventually(c.T, "the guard is up again", func(context.Context) error { return guarded() })
+	await(c.T, "the guard is up again", func(context.Context) error { return guarded() })
 }
 
 // testBadFileAtStart: an API server does not start with a bad file, and says which one it is; nor without the directory.

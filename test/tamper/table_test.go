@@ -211,7 +211,7 @@ func (s *site) awaitAdmission(t *testing.T, b *pcinetv1alpha1.PCINetworkBaseline
 		{guard, func(ctx context.Context) error { return c.Delete(ctx, c.deny(), client.DryRunAll) }},
 		{gate, func(ctx context.Context) error { return c.Create(ctx, c.pod(open), client.DryRunAll) }},
 	} {
-		eventually(t, ready.o.says, func(ctx context.Context) error {
+		await(t, ready.o.says, func(ctx context.Context) error {
 			return ready.o.met(ready.do(ctx))
 		})
 	}

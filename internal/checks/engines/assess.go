@@ -28,8 +28,10 @@ type Assessment struct {
 	Agents        []Agent
 	Provider      Provider
 	Encapsulation snapshot.Encapsulation
-	Coverage      snapshot.Coverage
-	APIs          snapshot.PolicyAPIs
+	// NodeEncryption is whether traffic between nodes is encrypted.
+	NodeEncryption snapshot.NodeEncryption
+	Coverage       snapshot.Coverage
+	APIs           snapshot.PolicyAPIs
 	// Certain says that the engine was recognised by strong signals, alone, and from readings without a gap. Whether
 	// its settings let it enforce is another question.
 	Certain bool
@@ -37,6 +39,8 @@ type Assessment struct {
 	Native Backend
 	// Findings are sorted: what disables first.
 	Findings []Finding
+	// Hosts is what the engine does with policies for nodes.
+	Hosts snapshot.HostProtection
 }
 
 // Agent is what runs on nodes for an engine or a base, and in which namespace.
@@ -44,7 +48,7 @@ type Agent struct{ Name, Namespace string }
 
 // Steady returns the assessment without what changes node by node while an agent is rolled out.
 func (a Assessment) Steady() Assessment {
-	a.Coverage = snapshot.Coverage{}
+	a.Coverage, a.NodeEncryption, a.Hosts = snapshot.Coverage{}, snapshot.NodeEncryption{}, snapshot.HostProtection{}
 	a.Findings = slices.Clone(a.Findings)
 	for i := range a.Findings {
 		if a.Findings[i].counts() {
@@ -145,8 +149,8 @@ func (f *Found) findings() []Finding {
 func Assess(e *snapshot.Evidence) Assessment {
 	v := newView(e)
 	a := Assessment{Observed: true, Provider: v.provider, Encapsulation: snapshot.UnknownEncapsulation, APIs: apis(v)}
-	for _, r := range e.Readings {
-		if r.Pending {
+	for s, r := range e.Readings {
+		if r.Pending && s != ciliumNodes {
 			return Assessment{Provider: v.provider, Encapsulation: snapshot.UnknownEncapsulation}
 		}
 	}
@@ -155,6 +159,7 @@ func Assess(e *snapshot.Evidence) Assessment {
 	a.Findings = append(a.Findings, unreadable...)
 	c := choose(find(v))
 	a.Agents = c.agents()
+	a.NodeEncryption = c.encryption()
 	switch {
 	case c.engine != nil:
 		a.judge(c.engine, c.base)
@@ -172,6 +177,7 @@ func Assess(e *snapshot.Evidence) Assessment {
 	}
 	a.Findings = append(a.Findings, v.surroundings(&a)...)
 	slices.SortStableFunc(a.Findings, func(x, y Finding) int { return int(y.Effect - x.Effect) })
+	a.protectHosts(c.engine)
 	return a
 }
 
@@ -179,7 +185,7 @@ func Assess(e *snapshot.Evidence) Assessment {
 func (v *view) unreadable() []Finding {
 	var out []Finding
 	for s, r := range v.Readings {
-		if r.Problem != "" {
+		if r.Problem != "" && s != ciliumNodes { // which say nothing of policies
 			out = append(out, Finding{Effect: Unsure, Reason: pcinetv1alpha1.ReasonPlatformUnreadable, Message: fmt.Sprintf(
 				"%s cannot be read: %s.", s, r.Problem)})
 		}

@@ -39,6 +39,7 @@ func calicoReads(f *Found) []snapshot.Source {
 		calicoSource(f, snapshot.KindFelixConfiguration, ""),
 		calicoSource(f, snapshot.KindClusterInformation, "default"),
 		calicoSource(f, snapshot.KindIPPool, ""),
+		calicoSource(f, snapshot.KindHostEndpoint, ""),
 	}
 }
 

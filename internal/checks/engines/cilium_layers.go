@@ -76,7 +76,7 @@ func ciliumReads(f *Found) []snapshot.Source {
 			out = append(out, source)
 		}
 	}
-	return out
+	return append(out, ciliumNodeReads(f)...)
 }
 
 // ciliumValue is one setting with the object that has the last word on it.

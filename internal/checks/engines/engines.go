@@ -45,6 +45,8 @@ type Engine struct {
 	BaseOf func(*Found) string
 	// Encapsulation reads how pod traffic travels.
 	Encapsulation func(*Found) snapshot.Encapsulation
+	// NodeEncryption reads whether that is encrypted; nil where nothing in the API shows it.
+	NodeEncryption func(*Found) snapshot.NodeEncryption
 	// Native is the engine's own policy API, if the operator can write it.
 	Native Backend
 	// Capability is what the engine enforces.

@@ -227,24 +227,27 @@ func k3sBase(f *Found) string {
 	return baseFlannel
 }
 
-// flannelEncapsulation reads the annotations that flannel leaves on nodes, or its ConfigMap.
-func flannelEncapsulation(f *Found) snapshot.Encapsulation {
-	backend := ""
-	for i := range f.Nodes {
-		if backend = f.Nodes[i].Annotations["flannel.alpha.coreos.com/backend-type"]; backend != "" {
-			break
-		}
-	}
+// flannelBackend is what Flannel's ConfigMap asks for, or what flanneld writes on nodes; "" when neither is there.
+func flannelBackend(f *Found) string {
 	for _, name := range flannelConfigs {
 		var config struct {
 			Backend struct{ Type string }
 		}
 		data := f.configMap(f.DaemonSet.Namespace, name)
-		if backend == "" && data != nil && json.Unmarshal([]byte(data["net-conf.json"]), &config) == nil {
-			backend = config.Backend.Type
+		if data != nil && json.Unmarshal([]byte(data["net-conf.json"]), &config) == nil && config.Backend.Type != "" {
+			return config.Backend.Type
 		}
 	}
-	switch backend {
+	for i := range f.Nodes {
+		if backend := f.Nodes[i].Annotations[flannelType]; backend != "" {
+			return backend
+		}
+	}
+	return ""
+}
+
+func flannelEncapsulation(f *Found) snapshot.Encapsulation {
+	switch flannelBackend(f) {
 	case "":
 		return snapshot.UnknownEncapsulation
 	case "host-gw", "alloc", "tencent-vpc":

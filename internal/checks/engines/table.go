@@ -114,7 +114,7 @@ type also struct {
 func calicoRow(installed string, marks *Marks, a also) Engine {
 	return Engine{
 		Installed: installed, Policy: engineCalico, Marks: *marks, Also: a.text, Is: a.is, Reads: calicoReads, BaseOf: calicoBase,
-		Encapsulation: calicoEncapsulation, Native: Calico, Capability: calicoCapability, Settings: calicoSettings,
+		Encapsulation: calicoEncapsulation, NodeEncryption: calicoEncryption, Native: Calico, Capability: calicoCapability, Settings: calicoSettings,
 	}
 }
 
@@ -222,7 +222,7 @@ var ciliumSettings = []Setting{
 func ciliumRow(installed string, marks *Marks, a also) Engine {
 	return Engine{
 		Installed: installed, Policy: engineCilium, Base: engineCilium, Marks: *marks, Also: a.text, Is: a.is, Reads: ciliumReads,
-		Encapsulation: ciliumEncapsulation, Native: Cilium, Capability: ciliumCapability, Settings: ciliumSettings,
+		Encapsulation: ciliumEncapsulation, NodeEncryption: ciliumEncryption, Native: Cilium, Capability: ciliumCapability, Settings: ciliumSettings,
 	}
 }
 

@@ -122,12 +122,12 @@ const azureRemedy = "Give the cluster a network policy engine: az aks update --n
 
 var otherRows = []Engine{
 	{
-		Installed: "Flannel with kube-network-policies", Policy: engineKNP, Base: baseFlannel, Reads: readsConfigMaps("kube-flannel-cfg"), Encapsulation: flannelEncapsulation,
+		Installed: "Flannel with kube-network-policies", Policy: engineKNP, Base: baseFlannel, Reads: readsConfigMaps("kube-flannel-cfg"), Encapsulation: flannelEncapsulation, NodeEncryption: flannelEncryption,
 		Marks:      Marks{Container: "kube-network-policies", With: "kube-flannel", Name: "kube-flannel-ds", Label: "app=flannel", Images: []string{"networking/kube-network-policies", "kube-network-policies"}},
 		Capability: knpCapability, Settings: knpSettings,
 	},
 	{
-		Installed: "Flannel (also of RKE2 and Talos)", Base: baseFlannel, Reads: readsConfigMaps("kube-flannel-cfg"), Encapsulation: flannelEncapsulation, Capability: noCapability,
+		Installed: "Flannel (also of RKE2 and Talos)", Base: baseFlannel, Reads: readsConfigMaps("kube-flannel-cfg"), Encapsulation: flannelEncapsulation, NodeEncryption: flannelEncryption, Capability: noCapability,
 		Marks:  Marks{Container: "kube-flannel", Name: "kube-flannel-ds", Label: "app=flannel", Images: []string{"flannel/flannel", "flannel", "mirrored-flannel-flannel", "mirrored-flannelcni-flannel", "hardened-flannel"}},
 		Remedy: "Add an engine that works beside Flannel, such as kube-network-policies (Flannel's chart value netpol.enabled) or Calico (Canal).",
 	},
@@ -137,7 +137,7 @@ var otherRows = []Engine{
 		Capability: knpCapability, Settings: knpSettings,
 	},
 	{
-		Installed: "kube-router (also of k0s)", Policy: engineKubeRouter, Base: engineKubeRouter, Encapsulation: kubeRouterEncapsulation, Capability: coreCapability,
+		Installed: "kube-router (also of k0s)", Policy: engineKubeRouter, Base: engineKubeRouter, Encapsulation: kubeRouterEncapsulation, NodeEncryption: never(engineKubeRouter), Capability: coreCapability,
 		Marks: Marks{Container: "kube-router", Name: "kube-router", Label: "k8s-app=kube-router", Images: []string{"kube-router"}},
 		Settings: []Setting{{
 			Object: "kube-router", Key: "--run-firewall", Means: "false: policies are ignored", Reason: pcinetv1alpha1.ReasonKubeRouterFirewallOff, Effect: Disables,
@@ -155,7 +155,7 @@ var otherRows = []Engine{
 		Remedy: "Make the cluster anew with kind v0.24.0 or later.",
 	},
 	{
-		Installed: "kindnet, and kind v0.24.0 or later", Policy: engineKindnet, Base: baseKindnet, Encapsulation: always(snapshot.Direct), Capability: knpCapability,
+		Installed: "kindnet, and kind v0.24.0 or later", Policy: engineKindnet, Base: baseKindnet, Encapsulation: always(snapshot.Direct), NodeEncryption: kindnetEncryption, Capability: knpCapability,
 		Marks: Marks{Container: "kindnet-cni", Name: "kindnet", Label: "k8s-app=kindnet", Images: []string{"networking/kindnet", "kindest/kindnetd"}},
 		Is: func(_ *view, d *snapshot.DaemonSet) ([]snapshot.Signal, bool) {
 			if runs(d, "kindest/kindnetd") {
@@ -171,7 +171,7 @@ var otherRows = []Engine{
 		}},
 	},
 	{
-		Installed: "Antrea", Policy: engineAntrea, Base: engineAntrea, Reads: readsConfigMaps("antrea-config"), Encapsulation: antreaEncapsulation,
+		Installed: "Antrea", Policy: engineAntrea, Base: engineAntrea, Reads: readsConfigMaps("antrea-config"), Encapsulation: antreaEncapsulation, NodeEncryption: antreaEncryption,
 		Marks:      Marks{Container: "antrea-agent", Name: "antrea-agent", Label: "component=antrea-agent", Images: []string{"antrea/antrea-agent-ubuntu", "antrea/antrea-agent-ubi", "antrea/antrea-ubuntu", "antrea-agent"}},
 		Capability: Capability{Ingress: "yes", Egress: "yes", EndPort: "yes", ClusterNetworkPolicy: "2.7 and later, off by default", Native: "ClusterNetworkPolicy, NetworkPolicy, Tier of crd.antrea.io"},
 		Settings: []Setting{{
@@ -179,9 +179,9 @@ var otherRows = []Engine{
 		}},
 	},
 	{
-		Installed: "OVN-Kubernetes (also of OpenShift)", Policy: engineOVN, Base: engineOVN, Encapsulation: always(snapshot.Overlay),
+		Installed: "OVN-Kubernetes (also of OpenShift)", Policy: engineOVN, Base: engineOVN, Encapsulation: always(snapshot.Overlay), NodeEncryption: ovnEncryption,
 		Marks:      Marks{Container: "ovn-controller", Name: "ovnkube-node", Label: "app=ovnkube-node", Images: []string{"ovn-kube-ubuntu", "ovn-kube-fedora", "ovn-kubernetes"}},
-		Reads:      reads(openShiftConfig),
+		Reads:      reads(openShiftConfig, openShiftSDN),
 		Capability: Capability{Ingress: "yes", Egress: "yes", EndPort: "yes", ClusterNetworkPolicy: "no, v1alpha1 alone", Native: "EgressFirewall"},
 	},
 	{
@@ -207,7 +207,7 @@ var otherRows = []Engine{
 		Remedy: "Add the container weave-npc to the DaemonSet, as upstream's manifest has it.",
 	},
 	{
-		Installed: "k3s, embedded", Policy: engineK3s, BaseOf: k3sBase, Encapsulation: k3sEncapsulation, Capability: coreCapability,
+		Installed: "k3s, embedded", Policy: engineK3s, BaseOf: k3sBase, Encapsulation: k3sEncapsulation, NodeEncryption: k3sEncryption, Capability: coreCapability,
 		Also: "kubelet `…+k3s…`",
 		Is: func(v *view, _ *snapshot.DaemonSet) ([]snapshot.Signal, bool) {
 			for i := range v.Nodes {

@@ -34,7 +34,7 @@ func consolesRestricted(s Subject, v *verdicts) {
 					fmt.Sprintf("%s and lets in %s, which spec.managementAccess.allowedCIDRs does not", leads, join(surplus)), "Take them out, or declare them: "+limit(d))
 				continue
 			}
-			v.add(checks.Pass, pcinetv1alpha1.ReasonAccessAttested, subject, leads+" for allowed addresses alone", "")
+			v.add(checks.Pass, pcinetv1alpha1.ReasonAccessRestricted, subject, leads+" for allowed addresses alone", "")
 		}
 	}
 }
@@ -108,22 +108,43 @@ func apiServerPrivate(s Subject, v *verdicts) {
 // sharedSpace is RFC 6598's, which providers give to control planes.
 var sharedSpace = netip.MustParsePrefix("100.64.0.0/10")
 
-// accessDeclared (4.2): there is an allow-list, and somebody says that it is in force where no API shows it: the API server itself knows
-// none, and firewalls are not in the cluster.
+// accessDeclared (4.2): there is an allow-list, and the cloud that runs the API server says that it is in force. Where no cloud is asked
+// somebody says so: the API server itself knows no list, and firewalls are not in the cluster.
 func accessDeclared(s Subject, v *verdicts) {
 	const subject = "Who can reach the API server from outside"
-	a := s.Access.Attestation
 	switch {
 	case len(s.Access.AllowedCIDRs) == 0:
 		v.add(checks.Error, pcinetv1alpha1.ReasonAccessNotDeclared, "spec.managementAccess", "there is no allow-list", "Set allowedCIDRs, each with a name and a justification")
+	case s.Cloud == nil:
+		attested(s, v, Judgement{
+			Subject: subject, Evidence: "no object of the cluster shows it",
+			Remedy: "Compare the firewall or the cloud's authorised networks with allowedCIDRs, and set spec.managementAccess.attestation" + orAsk(s.Access),
+		})
+	case restrictedBy(s):
+		v.add(checks.Pass, pcinetv1alpha1.ReasonAccessRestricted, subject, s.Cloud.Cluster.String()+" says that it lets in nobody but spec.managementAccess.allowedCIDRs", "")
+	}
+}
+
+// orAsk is for who has not said that no cloud is to be asked.
+func orAsk(a *pcinetv1alpha1.ManagementAccess) string {
+	if a.Cloud != nil && a.Cloud.Provider == pcinetv1alpha1.CloudNone {
+		return ""
+	}
+	return ", or let the cloud be asked with spec.managementAccess.cloud: {}"
+}
+
+// attested is what somebody's word makes of what cannot be seen.
+func attested(s Subject, v *verdicts, unseen Judgement) {
+	a := s.Access.Attestation
+	const expired = pcinetv1alpha1.ReasonAttestationExpired
+	switch {
 	case a.By == "":
-		v.add(checks.Error, pcinetv1alpha1.ReasonManagementNotObservable, subject, "no object of the cluster shows it",
-			"Compare the firewall or the cloud's authorised networks with allowedCIDRs, and set spec.managementAccess.attestation")
+		v.unseen(unseen.Subject, unseen.Evidence, unseen.Remedy)
 	case !a.Until.After(s.Now):
-		v.add(checks.Error, pcinetv1alpha1.ReasonAttestationExpired, subject, "the attestation of "+a.By+" has expired", "Look again, and renew spec.managementAccess.attestation")
+		v.add(checks.Error, expired, unseen.Subject, "the attestation of "+a.By+" has expired", "Look again, and renew spec.managementAccess.attestation")
 	case a.At.After(s.Now):
-		v.add(checks.Error, pcinetv1alpha1.ReasonAttestationExpired, subject, "the attestation of "+a.By+" is dated in the future", "Correct spec.managementAccess.attestation.at")
+		v.add(checks.Error, expired, unseen.Subject, "the attestation of "+a.By+" is dated in the future", "Correct spec.managementAccess.attestation.at")
 	default:
-		v.add(checks.Pass, pcinetv1alpha1.ReasonAccessAttested, subject, "attested by "+a.By+", not verified: "+a.Evidence, "")
+		v.add(checks.Pass, pcinetv1alpha1.ReasonAccessAttested, unseen.Subject, "attested by "+a.By+", not verified: "+a.Evidence, "")
 	}
 }

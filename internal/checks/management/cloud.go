@@ -20,6 +20,8 @@ type Judgement struct {
 	Result checks.Result
 	// Subject, Evidence and Remedy have no full stop, and change only with what they are about.
 	Subject, Evidence, Remedy string
+	// Unshown says that the provider does not tell, so that somebody's word may stand for it.
+	Unshown bool
 	// Surplus is let in and not allowed, in as few ranges as say it.
 	Surplus []netip.Prefix
 }
@@ -40,7 +42,7 @@ func ControlPlaneRestricted(p *snapshot.ControlPlane, allowed []netip.Prefix) []
 		return []Judgement{{Result: checks.Error, Subject: "Who can reach the API server", Evidence: p.Problem, Remedy: p.Remedy}}
 	}
 	if len(p.Entrances) == 0 {
-		return []Judgement{{Result: checks.Error, Subject: of, Evidence: "it says nothing about who can reach the API server", Remedy: attest}}
+		return []Judgement{{Result: checks.Error, Subject: of, Evidence: "it says nothing about who can reach the API server", Remedy: attest, Unshown: true}}
 	}
 	var out []Judgement
 	for i := range p.Entrances {
@@ -48,7 +50,7 @@ func ControlPlaneRestricted(p *snapshot.ControlPlane, allowed []netip.Prefix) []
 		j := judgeEntrance(p, e, prefixSet(allowed))
 		if e.Gate == snapshot.Open && len(e.Unread) > 0 {
 			out = append(out, Judgement{
-				Result: checks.Error, Evidence: "is not told in full: " + strings.Join(e.Unread, ", "), Remedy: attest,
+				Result: checks.Error, Evidence: "is not told in full: " + strings.Join(e.Unread, ", "), Remedy: attest, Unshown: true,
 				Subject: of + ", " + e.Name,
 			})
 			if j.Result == checks.Pass {
@@ -65,7 +67,7 @@ func judgeEntrance(p *snapshot.ControlPlane, e *snapshot.Entrance, allowed *neti
 	says := " (" + e.Says + ")"
 	switch {
 	case e.Gate == "":
-		return Judgement{Result: checks.Error, Evidence: "is not said to be open or shut" + says, Remedy: attest}
+		return Judgement{Result: checks.Error, Evidence: "is not said to be open or shut" + says, Remedy: attest, Unshown: true}
 	case e.Gate == snapshot.Shut:
 		return Judgement{Result: checks.Pass, Evidence: "is shut" + says}
 	case e.Indirect:
@@ -79,18 +81,21 @@ func judgeEntrance(p *snapshot.ControlPlane, e *snapshot.Entrance, allowed *neti
 			Evidence: "is open to every address: " + e.Identity + " goes by who somebody is, not by where they are" + says,
 		}
 	case e.Unlimited && e.Private:
-		return Judgement{Result: checks.Error, Evidence: "is open to the network that it is in and whatever is connected to that; who that is, is not read" + says, Remedy: attest}
+		return Judgement{
+			Result: checks.Error, Remedy: attest, Unshown: true,
+			Evidence: "is open to the network that it is in and whatever is connected to that; who that is, is not read" + says,
+		}
 	case e.Unlimited:
 		return Judgement{Result: checks.Fail, Surplus: everybody, Evidence: "is open to every address" + says, Remedy: narrow(p, e, allowed)}
 	case len(allowed.Prefixes()) == 0:
 		return Judgement{Result: checks.Error, Evidence: "lets in " + listed(e.Ranges) + ", and there is no allow-list to compare with", Remedy: "Set spec.managementAccess.allowedCIDRs"}
 	}
-	over := subtract(e.Ranges, allowed)
+	over := surplus(e.Ranges, allowed)
 	switch {
 	case len(over) > 0:
 		return Judgement{
 			Result: checks.Fail, Surplus: over, Remedy: narrow(p, e, allowed),
-			Evidence: "lets in " + strings.Join(append([]string{surplusText(e.Ranges, over)}, e.Others...), ", and ") + ", which spec.managementAccess.allowedCIDRs does not" + says,
+			Evidence: "lets in " + strings.Join(append([]string{surplusText(e.Ranges, over)}, e.Others...), ", and ") + ", which spec.managementAccess.allowedCIDRs does not",
 		}
 	case len(e.Others) > 0:
 		return Judgement{Result: checks.Fail, Evidence: "lets in " + strings.Join(e.Others, ", and ") + says, Remedy: narrow(p, e, allowed)}
@@ -105,14 +110,6 @@ func prefixSet(prefixes []netip.Prefix) *netipx.IPSet {
 	}
 	set, _ := b.IPSet() // an error is of a prefix that is none, and was not added
 	return set
-}
-
-func subtract(ranges []netip.Prefix, allowed *netipx.IPSet) []netip.Prefix {
-	var b netipx.IPSetBuilder
-	b.AddSet(prefixSet(ranges))
-	b.RemoveSet(allowed)
-	set, _ := b.IPSet()
-	return set.Prefixes()
 }
 
 // surplusText names what is over. A whole address family, less those who are allowed, would be dozens of ranges.

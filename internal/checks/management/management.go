@@ -32,6 +32,8 @@ type Finding struct {
 	// Subject is an object or an interface; Evidence is what was seen of it, and Remedy what to do, both without a full stop. None of
 	// them changes while nothing does.
 	Subject, Evidence, Remedy string
+	// Properties are details for whoever reads reports; nil for most.
+	Properties map[string]string
 }
 
 // Message names the subject, the cause and what to do.
@@ -46,6 +48,7 @@ func (f Finding) Message() string {
 // Subject is what is judged: the cluster, by what one baseline declares.
 type Subject struct {
 	snapshot.Management
+	snapshot.ControlPlanes
 
 	// Declared are spec.managementAccess and spec.managementEncryption; what is nil is not judged.
 	Access     *pcinetv1alpha1.ManagementAccess
@@ -62,17 +65,24 @@ type check struct {
 // all are the checks, in the order of reporting: among equals the first names the condition's reason.
 var all = []check{
 	{"EverythingRead", Access, everythingRead},
+	{"ControlPlaneRestricted", Access, controlPlaneRestricted},
 	{"ConsolesRestricted", Access, consolesRestricted},
 	{"APIServerPrivate", Access, apiServerPrivate},
+	{"ClusterObjectsRestricted", Access, clusterObjectsRestricted},
+	{"HostFirewall", Access, hostFirewall},
 	{"AccessDeclared", Access, accessDeclared},
 	{"EverythingRead", Encryption, everythingRead},
 	{"InsecurePortsClosed", Encryption, insecurePortsClosed},
 	{"TrafficEncrypted", Encryption, trafficEncrypted},
 	{"StrongVersions", Encryption, strongVersions},
 	{"CertificatesFit", Encryption, certificatesFit},
+	{"TokenKeysFit", Encryption, tokenKeysFit},
+	{KeysRotated, Encryption, keysRotated},
+	{KeysRotated, Encryption, tokenKeysRotated},
 	{"PeersVerified", Encryption, peersVerified},
 	{"APIServerSettings", Encryption, apiServerSettings},
 	{"KubeletSettings", Encryption, kubeletSettings},
+	{"NodeTrafficEncrypted", Encryption, nodeTrafficEncrypted},
 }
 
 // Run runs every check of what is declared. The worst findings come first. Cost: about ten findings an interface, for a moment.
@@ -129,6 +139,9 @@ func (v *verdicts) skip(subject, evidence string) {
 	v.add(checks.Skip, pcinetv1alpha1.ReasonManagementNotObservable, subject, evidence, "")
 }
 
+// Name names an interface as the subjects of findings do.
+func Name(i *snapshot.Interface) string { return name(i) }
+
 // name names an interface: what it is, where, and by which object it was found.
 func name(i *snapshot.Interface) string {
 	what := string(i.Role)
@@ -141,6 +154,11 @@ func name(i *snapshot.Interface) string {
 // everythingRead: what could not be read may hold anything.
 func everythingRead(s Subject, v *verdicts) {
 	for _, g := range s.Gaps {
-		v.unseen(g.What, g.Why, g.Remedy)
+		switch {
+		case g.Minor, g.Traffic && v.clause == Access:
+			v.warn(pcinetv1alpha1.ReasonManagementNotObservable, g.What, g.Why, g.Remedy)
+		default:
+			v.unseen(g.What, g.Why, g.Remedy)
+		}
 	}
 }

@@ -81,11 +81,13 @@ func sound() management.Subject {
 			Doors: []snapshot.Door{{
 				Object: "Service monitoring/grafana", System: "Grafana", Kind: "LoadBalancer", Ranges: []netip.Prefix{netip.MustParsePrefix("192.0.2.128/25")},
 			}},
-			Callees:  []snapshot.Callee{{Object: "ValidatingWebhookConfiguration w, w.example.com", Service: "ops/w", Bundle: []snapshot.Certificate{{Subject: "CN=ca", NotAfter: today.Add(day)}}}},
+			Callees:  []snapshot.Callee{{Object: "ValidatingWebhookConfiguration w, w.example.com", Service: "ops/w", Bundle: []snapshot.Certificate{soundCA()}}},
 			Kubelets: []snapshot.Kubelet{{Node: "Node n1", Address: netip.MustParseAddrPort("10.0.0.2:10250"), Anonymous: 401, Config: soundKubelet()}},
 			APIServer: snapshot.APIServer{Anonymous: 401, Source: "/flagz", Flags: map[string]string{
 				"authorization-mode": "[Node,RBAC]", "etcd-servers": "[https://10.0.0.1:2379]", "kubelet-certificate-authority": "/pki/ca.crt",
 			}},
+			Tokens:  snapshot.Tokens{Keys: []snapshot.TokenKey{{ID: "k1", KeyType: "RSA", KeyBits: 2048, SPKI: "s1", Signs: true}}},
+			Network: snapshot.NodeEncryption{State: snapshot.Encrypted, How: "WireGuard", Says: "FelixConfiguration default sets wireguardEnabled"},
 		},
 		Access: &pcinetv1alpha1.ManagementAccess{
 			AllowedCIDRs: []pcinetv1alpha1.AllowedCIDR{{CIDR: "192.0.2.0/25"}, {CIDR: "192.0.2.128/25"}},
@@ -96,6 +98,10 @@ func sound() management.Subject {
 		Encryption: &pcinetv1alpha1.ManagementEncryption{MinimumTLSVersion: "1.2", MaxCertificateAgeDays: 366, CertificateNoticeDays: 30},
 		Now:        today,
 	}
+}
+
+func soundCA() snapshot.Certificate {
+	return snapshot.Certificate{Subject: "CN=ca", NotBefore: today.Add(-2000 * day), NotAfter: today.Add(30 * day), KeyType: "RSA", KeyBits: 2048}
 }
 
 func soundKubelet() *snapshot.KubeletConfig {
@@ -150,6 +156,26 @@ func TestChecks(t *testing.T) {
 			},
 		},
 
+		"what could not be read and holds nothing is a warning": {
+			func(s *management.Subject) {
+				s.Gaps = []snapshot.Gap{{What: "ServiceMonitor a/b", Why: "it is not understood", Minor: true}}
+			},
+			[]string{
+				"EverythingRead warn ManagementNotObservable: ServiceMonitor a/b: it is not understood",
+				"EverythingRead warn ManagementNotObservable: ServiceMonitor a/b: it is not understood",
+			},
+		},
+
+		"what interfaces speak that were not looked at is an error of encryption alone": {
+			func(s *management.Subject) {
+				s.Gaps = []snapshot.Gap{{What: "The Services from a/b on, by name", Why: "there are too many", Traffic: true}}
+			},
+			[]string{
+				"EverythingRead error ManagementNotObservable: The Services from a/b on, by name: there are too many",
+				"EverythingRead warn ManagementNotObservable: The Services from a/b on, by name: there are too many",
+			},
+		},
+
 		"a load balancer for everybody": {
 			func(s *management.Subject) { s.Doors[0].Ranges = nil },
 			[]string{"ConsolesRestricted fail ConsoleExposed: Service monitoring/grafana: it leads to Grafana by LoadBalancer and lets in everybody who can reach it"},
@@ -196,6 +222,56 @@ func TestChecks(t *testing.T) {
 				"AccessDeclared error AccessNotDeclared: spec.managementAccess: there is no allow-list",
 			},
 		},
+		"a host that answers the members of its mesh alone": {
+			change: func(s *management.Subject) {
+				s.Interfaces[grafana].Sight = snapshot.Sight{Address: s.Interfaces[grafana].Address, Speech: snapshot.SpeechSilent}
+				s.Interfaces[grafana].Mesh = "PeerAuthentication istio-system/default is STRICT"
+			},
+		},
+		"a host that does not answer although its mesh is strict": {
+			func(s *management.Subject) {
+				s.Interfaces[grafana].Sight = snapshot.Sight{Address: s.Interfaces[grafana].Address, Speech: snapshot.SpeechUnreachable}
+				s.Interfaces[grafana].Mesh = "PeerAuthentication istio-system/default is STRICT"
+			},
+			[]string{"TrafficEncrypted error ManagementNotObservable: " + graf + "it does not answer the operator"},
+		},
+		"a host outside of its namespace's mesh": {
+			func(s *management.Subject) {
+				s.Interfaces[grafana].Sight = snapshot.Sight{Address: s.Interfaces[grafana].Address, Speech: snapshot.SpeechPlain}
+				s.Interfaces[grafana].Mesh = "PeerAuthentication istio-system/default is STRICT"
+			},
+			[]string{"TrafficEncrypted fail Plaintext: " + graf + "it answers in the clear"},
+		},
+		"a certificate of a mesh, for a day": {
+			change: leaf(func(c *snapshot.Certificate) {
+				c.NotBefore, c.NotAfter = today.Add(-8*time.Hour), today.Add(16*time.Hour)
+			}),
+		},
+		"a certificate of a mesh, of which too little is left": {
+			leaf(func(c *snapshot.Certificate) {
+				c.NotBefore, c.NotAfter = today.Add(-20*time.Hour), today.Add(4*time.Hour)
+			}),
+			[]string{"CertificatesFit warn CertificateUnfit: " + graf + "its certificate expires on 2026-07-01"},
+		},
+		"whoever Prometheus scrapes, unverified": {
+			func(s *management.Subject) {
+				s.Callees = append(s.Callees, snapshot.Callee{Object: "ServiceMonitor shop/orders", Caller: "Prometheus", Unverified: true})
+			},
+			[]string{"PeersVerified fail PeerUnverified: ServiceMonitor shop/orders: insecureSkipVerify is set, so Prometheus talks to whoever answers"},
+		},
+		"a node that sends in the clear": {
+			func(s *management.Subject) {
+				s.Network.State, s.Network.Clear = snapshot.EncryptedPartly, []string{"n1", "n2", "n3", "n4"}
+			},
+			[]string{"NodeTrafficEncrypted warn Plaintext: Pod traffic between nodes: it is encrypted by WireGuard (FelixConfiguration default sets wireguardEnabled), but not from and to n1, n2, n3 and 1 more"},
+		},
+		"nodes that send in the clear": {
+			func(s *management.Subject) {
+				s.Network = snapshot.NodeEncryption{State: snapshot.Unencrypted, Says: "Flannel's backend is vxlan"}
+			},
+			[]string{"NodeTrafficEncrypted warn Plaintext: Pod traffic between nodes: it is not encrypted: Flannel's backend is vxlan"},
+		},
+		"nodes of which nothing is known": {change: func(s *management.Subject) { s.Network = snapshot.NodeEncryption{} }},
 		"nobody attests": {
 			func(s *management.Subject) { s.Access.Attestation = pcinetv1alpha1.Attestation{} },
 			[]string{"AccessDeclared error ManagementNotObservable: Who can reach the API server from outside: no object of the cluster shows it"},
@@ -335,6 +411,33 @@ func TestChecks(t *testing.T) {
 		"an expired authority in a bundle": {
 			func(s *management.Subject) { s.Callees[0].Bundle[0].NotAfter = today },
 			[]string{"CertificatesFit fail CertificateUnfit: ValidatingWebhookConfiguration w, w.example.com: its caBundle holds an authority that has expired: CN=ca"},
+		},
+		"an authority in a bundle that will soon end": {
+			func(s *management.Subject) { s.Callees[0].Bundle[0].NotAfter = today.Add(30*day - time.Second) },
+			[]string{"CertificatesFit warn CertificateUnfit: ValidatingWebhookConfiguration w, w.example.com: its caBundle holds CN=ca, of 2021-01-08, RSA with 2048 bits, which expires on 2026-07-31"},
+		},
+		"an authority in a bundle for later": {
+			func(s *management.Subject) { s.Callees[0].Bundle[0].NotBefore = today.Add(time.Second) },
+			[]string{"CertificatesFit warn CertificateUnfit: ValidatingWebhookConfiguration w, w.example.com: its caBundle holds CN=ca, of 2026-07-01, RSA with 2048 bits, which is not valid yet"},
+		},
+		"an authority in a bundle with a small key, beside a sound one": {
+			func(s *management.Subject) {
+				s.Callees[0].Bundle[0].KeyBits = 1024
+				s.Callees[0].Bundle = append(s.Callees[0].Bundle, soundCA())
+			},
+			[]string{"CertificatesFit fail CertificateUnfit: ValidatingWebhookConfiguration w, w.example.com: its caBundle holds CN=ca, of 2021-01-08, RSA with 1024 bits, which is too small"},
+		},
+		"a small key of tokens": {
+			func(s *management.Subject) { s.Tokens.Keys[0].KeyBits = 2047 },
+			[]string{"TokenKeysFit fail TokenKeyUnfit: service account key k1: it is too small: RSA with 2047 bits"},
+		},
+		"a key of tokens of no known kind": {
+			func(s *management.Subject) { s.Tokens.Keys[0].KeyType, s.Tokens.Keys[0].KeyBits = "OKP", 0 },
+			[]string{"TokenKeysFit error ManagementNotObservable: service account key k1: its kind is not known, or it is damaged"},
+		},
+		"keys of tokens that could not be read": {
+			func(s *management.Subject) { s.Tokens = snapshot.Tokens{Problem: "the API server does not answer"} },
+			[]string{"TokenKeysFit error ManagementNotObservable: service account keys: they could not be read: the API server does not answer"},
 		},
 		"a bundle that is none": {
 			func(s *management.Subject) { s.Callees[0].Bundle, s.Callees[0].Unparsed = nil, true },

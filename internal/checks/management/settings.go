@@ -16,17 +16,7 @@ import (
 // peersVerified (4.3; PCI DSS 4.2.1): who calls an interface verifies whom it has reached, or somebody in between can take its place.
 func peersVerified(s Subject, v *verdicts) {
 	for n := range s.Callees {
-		c := &s.Callees[n]
-		switch {
-		case c.Unverified:
-			v.fail(pcinetv1alpha1.ReasonPeerUnverified, c.Object, "insecureSkipTLSVerify is set, so the API server talks to whoever answers", "Set caBundle and remove insecureSkipTLSVerify")
-		case c.URL != "" && !strings.HasPrefix(c.URL, "https://"):
-			v.fail(pcinetv1alpha1.ReasonPlaintext, c.Object, "its URL is not https", "Serve it over https")
-		case len(c.Bundle) == 0 && !c.Unparsed:
-			v.warn(pcinetv1alpha1.ReasonPeerUnverified, c.Object, "it has no caBundle, so any authority that the API server's host trusts can speak for it", "Set caBundle")
-		default:
-			v.pass(c.Object, "it is verified with its caBundle")
-		}
+		judgeCallee(v, &s.Callees[n])
 	}
 	spoken(s, func(i *snapshot.Interface) {
 		switch {
@@ -41,6 +31,22 @@ func peersVerified(s Subject, v *verdicts) {
 			v.fail(pcinetv1alpha1.ReasonPeerUnverified, name(i), "its certificate is none that its clients trust: "+i.Sight.Untrusted, "Issue one for its name, by the authority that they trust")
 		}
 	})
+}
+
+// judgeCallee judges by what one that is called is verified.
+func judgeCallee(v *verdicts, c *snapshot.Callee) {
+	switch {
+	case c.Unverified && c.Caller != "":
+		v.fail(pcinetv1alpha1.ReasonPeerUnverified, c.Object, "insecureSkipVerify is set, so "+c.Caller+" talks to whoever answers", "Set tlsConfig.ca and remove insecureSkipVerify")
+	case c.Unverified:
+		v.fail(pcinetv1alpha1.ReasonPeerUnverified, c.Object, "insecureSkipTLSVerify is set, so the API server talks to whoever answers", "Set caBundle and remove insecureSkipTLSVerify")
+	case c.URL != "" && !strings.HasPrefix(c.URL, "https://"):
+		v.fail(pcinetv1alpha1.ReasonPlaintext, c.Object, "its URL is not https", "Serve it over https")
+	case len(c.Bundle) == 0 && !c.Unparsed:
+		v.warn(pcinetv1alpha1.ReasonPeerUnverified, c.Object, "it has no caBundle, so any authority that the API server's host trusts can speak for it", "Set caBundle")
+	default:
+		v.pass(c.Object, "it is verified with its caBundle")
+	}
 }
 
 // apiServerSettings (4.3; PCI DSS 2.2.7, 7.2.1, 4.2.1): the API server knows its clients, asks who may do what, and verifies whom it calls.

@@ -6,6 +6,7 @@ package management
 import (
 	"crypto/tls"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -91,6 +92,8 @@ func trafficEncrypted(s Subject, v *verdicts) {
 			v.pass(name(i), "it speaks TLS")
 		case i.Sight.Speech == snapshot.SpeechPlain:
 			v.fail(pcinetv1alpha1.ReasonPlaintext, name(i), "it answers in the clear", plainRemedy(i))
+		case i.Sight.Speech == snapshot.SpeechSilent && i.Mesh != "":
+			v.pass(name(i), "it does not answer whoever is outside of its mesh: "+i.Mesh)
 		case i.Sight.Speech == snapshot.SpeechClosed:
 			v.skip(name(i), "nobody listens there")
 		case i.Sight.Speech == snapshot.SpeechUnreachable && expectedUnreachable[i.Role]:
@@ -110,6 +113,9 @@ var expectedUnreachable = map[snapshot.Role]bool{
 }
 
 func plainRemedy(i *snapshot.Interface) string {
+	if i.Mesh != "" {
+		return "See why its pods are outside of the mesh, although " + i.Mesh
+	}
 	switch i.Role {
 	case snapshot.RoleEtcd:
 		return "Start etcd with https in --listen-client-urls and --listen-peer-urls, and with --client-cert-auth"
@@ -194,18 +200,49 @@ func certificatesFit(s Subject, v *verdicts) {
 			v.fail(pcinetv1alpha1.ReasonCertificateUnfit, c.Object, "a part of its caBundle is no certificate", "Correct its caBundle")
 		}
 		for b := range c.Bundle {
-			if ca := &c.Bundle[b]; !s.Now.Before(ca.NotAfter) {
-				v.fail(pcinetv1alpha1.ReasonCertificateUnfit, c.Object, "its caBundle holds an authority that has expired: "+ca.Subject, "Remove it from its caBundle")
-			}
+			s.authority(v, c.Object, &c.Bundle[b])
 		}
 	}
 }
 
+// weak says whether a key is too small.
+func weak(kind string, bits int) bool {
+	return (kind == "RSA" && bits < minRSA) || (kind == "ECDSA" && bits < minEC) || kind == "DSA"
+}
+
+// authority judges a certificate of a caBundle. Its age is told and has no limit: authorities are meant to outlive what they issue, and
+// their end is their own.
+func (s Subject) authority(v *verdicts, subject string, c *snapshot.Certificate) {
+	const replace = "Add the authority that takes its place to its caBundle, have it issue the certificate that is served, then remove this one"
+	which := fmt.Sprintf("its caBundle holds %s, of %s, %s with %d bits", c.Subject, date(c.NotBefore), c.KeyType, c.KeyBits)
+	switch {
+	case !s.Now.Before(c.NotAfter):
+		v.fail(pcinetv1alpha1.ReasonCertificateUnfit, subject, "its caBundle holds an authority that has expired: "+c.Subject, "Remove it from its caBundle")
+	case s.Now.Before(c.NotBefore):
+		v.warn(pcinetv1alpha1.ReasonCertificateUnfit, subject, which+", which is not valid yet", "Nothing, if it is to take another's place")
+	case weak(c.KeyType, c.KeyBits):
+		v.fail(pcinetv1alpha1.ReasonCertificateUnfit, subject, which+", which is too small", replace)
+	case c.NotAfter.Sub(s.Now) < s.notice(c):
+		v.warn(pcinetv1alpha1.ReasonCertificateUnfit, subject, which+", which expires on "+date(c.NotAfter), replace)
+	default:
+		v.pass(subject, which+", which is valid until "+date(c.NotAfter))
+	}
+	v.list[len(v.list)-1].Properties = map[string]string{
+		"certificateSHA256": c.SHA256, "keySHA256": c.SPKI, "keyType": c.KeyType, "keyBits": strconv.Itoa(c.KeyBits),
+		"certificateFrom": c.NotBefore.UTC().Format(time.RFC3339), "certificateUntil": c.NotAfter.UTC().Format(time.RFC3339),
+	}
+}
+
+// notice is how long before its end a certificate is warned of. One that lives for a day, as those of meshes, is renewed by a program: it
+// is late when a third of its life is left.
+func (s Subject) notice(c *snapshot.Certificate) time.Duration {
+	return min(time.Duration(s.Encryption.CertificateNoticeDays)*day, c.NotAfter.Sub(c.NotBefore)/3)
+}
+
 // certificate judges one serving certificate.
 func (s Subject) certificate(v *verdicts, subject string, c *snapshot.Certificate) {
-	const day = 24 * time.Hour
 	age := time.Duration(s.Encryption.MaxCertificateAgeDays) * day
-	notice := time.Duration(s.Encryption.CertificateNoticeDays) * day
+	notice := s.notice(c)
 	const renew = "Issue a new certificate with a new key"
 	bad := func(evidence string) { v.fail(pcinetv1alpha1.ReasonCertificateUnfit, subject, evidence, renew) }
 	switch {
@@ -213,7 +250,7 @@ func (s Subject) certificate(v *verdicts, subject string, c *snapshot.Certificat
 		bad("its certificate has expired")
 	case s.Now.Before(c.NotBefore):
 		bad("its certificate is not valid yet")
-	case (c.KeyType == "RSA" && c.KeyBits < minRSA) || (c.KeyType == "ECDSA" && c.KeyBits < minEC) || c.KeyType == "DSA":
+	case weak(c.KeyType, c.KeyBits):
 		bad(fmt.Sprintf("its key is too small: %s with %d bits", c.KeyType, c.KeyBits))
 	case strings.Contains(c.Signature, "SHA1") || strings.Contains(c.Signature, "MD5"):
 		bad("its certificate is signed with " + c.Signature)

@@ -124,6 +124,7 @@ func sameCluster(c snapshot.CloudCluster, d *description) *problem {
 
 func remedy(f snapshot.Failure, c snapshot.Cloud) string {
 	switch f {
+	case snapshot.NotAsked:
 	case snapshot.NoCredentials:
 		return "Give the operator's ServiceAccount an identity: docs/management-clouds.md"
 	case snapshot.Denied:
@@ -135,7 +136,7 @@ func remedy(f snapshot.Failure, c snapshot.Cloud) string {
 	case snapshot.Outage:
 		return "Let the operator's pods reach it: docs/management-clouds.md"
 	case snapshot.NotUnderstood:
-		return "Attest it in spec.managementAccess.attestation, and tell the project"
+		return "Set spec.managementAccess.cloud.provider to None, attest it in spec.managementAccess.attestation, and tell the project"
 	}
 	return ""
 }

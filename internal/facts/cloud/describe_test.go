@@ -14,24 +14,8 @@ import (
 
 	"github.com/pcinetwork/pci-network-baseline/internal/facts/cloud"
 	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
+	"github.com/pcinetwork/pci-network-baseline/test/clouds"
 )
-
-const (
-	eksBody = `{"cluster":{"name":"prod","arn":"arn:aws:eks:eu-central-1:123456789012:cluster/prod","createdAt":1732000000.5,"status":"ACTIVE",` +
-		`"endpoint":"https://ABCDEF0123456789ABCDEF0123456789.gr7.eu-central-1.eks.amazonaws.com","version":"1.34",` +
-		`"resourcesVpcConfig":{"subnetIds":["subnet-1"],"securityGroupIds":["sg-1"],"clusterSecurityGroupId":"sg-2","vpcId":"vpc-1",%s},` +
-		`"kubernetesNetworkConfig":{"serviceIpv4Cidr":"10.100.0.0/16","ipFamily":"ipv4"},"identity":{"oidc":{"issuer":"` + issuerEKS + `"}},` +
-		`"platformVersion":"eks.4","tags":{}}}`
-	gkeBody = `{"name":"main","location":"europe-west3","endpoint":"34.1.2.3","currentMasterVersion":"1.34.1-gke.100","status":"RUNNING",` +
-		`"selfLink":"https://container.googleapis.com/v1/projects/shop-prod/locations/europe-west3/clusters/main"%s}`
-	aksBody = `{"id":"/subscriptions/` + subscription + `/resourcegroups/shop(eu)/providers/Microsoft.ContainerService/managedClusters/prod","location":"westeurope",` +
-		`"name":"prod","type":"Microsoft.ContainerService/ManagedClusters","properties":{"provisioningState":"Succeeded","fqdn":"prod-abc.hcp.westeurope.azmk8s.io",` +
-		`"nodeResourceGroup":"MC_shop(eu)_prod_westeurope","oidcIssuerProfile":{"enabled":true,"issuerURL":"` + issuerAKS + `"}%s}}`
-)
-
-func body(of snapshot.Cloud, part string) string {
-	return fmt.Sprintf(map[snapshot.Cloud]string{snapshot.EKS: eksBody, snapshot.GKE: gkeBody, snapshot.AKS: aksBody}[of], part)
-}
 
 // summary is an entrance in a line: its gate, whom it lets in, and what is not known.
 func summary(e *snapshot.Entrance) string {
@@ -184,25 +168,25 @@ func TestDescriptionsAreReadInEveryDocumentedForm(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := newFake(t, c.cloud, says(body(c.cloud, c.part)))
-			got := f.Describe(t.Context(), clusters[c.cloud])
+			f := clouds.New(t, c.cloud, clouds.Says(clouds.Body(c.cloud, c.part)))
+			got := f.Describe(t.Context(), clouds.Clusters[c.cloud])
 			if got.Failure != "" {
 				t.Fatalf("%s: %s", got.Failure, got.Problem)
 			}
 			if diff := cmp.Diff(c.want, summaries(&got)); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
-			f.only(t, credentials[c.cloud], describing[c.cloud])
+			f.Only(t, clouds.Credentials[c.cloud], clouds.Describing[c.cloud])
 		})
 	}
 }
 
 func TestDescriptionsKeepTheProvidersWords(t *testing.T) {
 	t.Parallel()
-	f := newFake(t, snapshot.EKS, says(body(snapshot.EKS, `"endpointPublicAccess":true,"endpointPrivateAccess":true,"publicAccessCidrs":["203.0.113.0/24"]`)))
-	got := f.Describe(t.Context(), clusters[snapshot.EKS])
+	f := clouds.New(t, snapshot.EKS, clouds.Says(clouds.Body(snapshot.EKS, `"endpointPublicAccess":true,"endpointPrivateAccess":true,"publicAccessCidrs":["203.0.113.0/24"]`)))
+	got := f.Describe(t.Context(), clouds.Clusters[snapshot.EKS])
 	want := snapshot.ControlPlane{
-		Cluster: clusters[snapshot.EKS].Cluster,
+		Cluster: clouds.Clusters[snapshot.EKS].Cluster,
 		Host:    "ABCDEF0123456789ABCDEF0123456789.gr7.eu-central-1.eks.amazonaws.com",
 		Entrances: []snapshot.Entrance{
 			{
@@ -222,14 +206,14 @@ func TestDescriptionsKeepTheProvidersWords(t *testing.T) {
 
 func TestPodIdentityIsAnotherWayToTheSameDescription(t *testing.T) {
 	t.Parallel()
-	f := newFake(t, snapshot.EKS, says(body(snapshot.EKS, `"endpointPublicAccess":true,"endpointPrivateAccess":true,"publicAccessCidrs":["203.0.113.0/24"]`)))
-	f.Identity = cloud.Identity{ContainerURI: "http://" + hostAgent + "/v1/credentials", ContainerTokenFile: f.tokenFile}
-	if got := f.Describe(t.Context(), clusters[snapshot.EKS]); got.Failure != "" {
+	f := clouds.New(t, snapshot.EKS, clouds.Says(clouds.Body(snapshot.EKS, `"endpointPublicAccess":true,"endpointPrivateAccess":true,"publicAccessCidrs":["203.0.113.0/24"]`)))
+	f.Identity = cloud.Identity{ContainerURI: "http://" + clouds.HostAgent + "/v1/credentials", ContainerTokenFile: f.TokenFile}
+	if got := f.Describe(t.Context(), clouds.Clusters[snapshot.EKS]); got.Failure != "" {
 		t.Fatalf("%s: %s", got.Failure, got.Problem)
 	}
-	f.only(t, hostAgent, hostEKS)
-	f.rotate(t, "token-2")
-	if got := f.Describe(t.Context(), clusters[snapshot.EKS]); got.Failure != "" {
+	f.Only(t, clouds.HostAgent, clouds.HostEKS)
+	f.Rotate(t, "token-2")
+	if got := f.Describe(t.Context(), clouds.Clusters[snapshot.EKS]); got.Failure != "" {
 		t.Fatalf("after the token was rotated: %s: %s", got.Failure, got.Problem)
 	}
 }
@@ -242,18 +226,18 @@ func TestCredentialsAreRenewed(t *testing.T) {
 	} {
 		t.Run(string(of), func(t *testing.T) {
 			t.Parallel()
-			f := newFake(t, of, says(body(of, part)))
+			f := clouds.New(t, of, clouds.Says(clouds.Body(of, part)))
 			for i := range 3 {
-				f.rotate(t, fmt.Sprintf("token-%d", i+7))
-				f.issue() // what the last reading had is good no more
-				if got := f.Describe(t.Context(), clusters[of]); got.Failure != "" {
+				f.Rotate(t, fmt.Sprintf("token-%d", i+7))
+				f.Issue() // what the last reading had is good no more
+				if got := f.Describe(t.Context(), clouds.Clusters[of]); got.Failure != "" {
 					t.Fatalf("reading %d: %s: %s", i, got.Failure, got.Problem)
 				}
 			}
-			if n := f.count(describing[of]); n != 3 {
+			if n := f.Count(clouds.Describing[of]); n != 3 {
 				t.Errorf("asked %d times for three readings", n)
 			}
-			f.only(t, credentials[of], describing[of])
+			f.Only(t, clouds.Credentials[of], clouds.Describing[of])
 		})
 	}
 }
@@ -270,8 +254,8 @@ func TestAnotherClustersDescriptionIsNoAnswer(t *testing.T) {
 		t.Run(string(of), func(t *testing.T) {
 			t.Parallel()
 			part := map[snapshot.Cloud]string{snapshot.EKS: `"endpointPublicAccess":false,"endpointPrivateAccess":true`}[of]
-			f := newFake(t, of, says(body(of, part)))
-			asked := clusters[of]
+			f := clouds.New(t, of, clouds.Says(clouds.Body(of, part)))
+			asked := clouds.Clusters[of]
 			change(&asked.Cluster)
 			got := f.Describe(t.Context(), asked)
 			if got.Failure != snapshot.NoSuchCluster || len(got.Entrances) > 0 || !strings.Contains(got.Problem, "another cluster") {
@@ -283,11 +267,11 @@ func TestAnotherClustersDescriptionIsNoAnswer(t *testing.T) {
 
 func TestWhatCouldNotBeIdentifiedIsNotAskedFor(t *testing.T) {
 	t.Parallel()
-	f := newFake(t, snapshot.EKS, func(http.ResponseWriter, *http.Request) {})
-	of := clusters[snapshot.EKS]
+	f := clouds.New(t, snapshot.EKS, func(http.ResponseWriter, *http.Request) {})
+	of := clouds.Clusters[snapshot.EKS]
 	of.Failure, of.Problem = snapshot.NotDeclared, "which cluster of EKS this is shows nowhere in it"
 	if diff := cmp.Diff(of, f.Describe(t.Context(), of)); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	f.only(t)
+	f.Only(t)
 }

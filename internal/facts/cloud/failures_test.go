@@ -15,6 +15,7 @@ import (
 
 	"github.com/pcinetwork/pci-network-baseline/internal/facts/cloud"
 	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
+	"github.com/pcinetwork/pci-network-baseline/test/clouds"
 )
 
 var all = []snapshot.Cloud{snapshot.EKS, snapshot.GKE, snapshot.AKS}
@@ -83,12 +84,12 @@ func TestFailuresAreTold(t *testing.T) {
 		for of, a := range c.answers {
 			t.Run(name+" by "+string(of), func(t *testing.T) {
 				t.Parallel()
-				f := newFake(t, of, refuse(of, a.status, a.code))
-				failed(t, f.Describe(t.Context(), clusters[of]), c.want, fmt.Sprintf("%s answers %d %s", describing[of], a.status, a.code))
-				if n := f.count(describing[of]); n < 1 || n > 3 {
+				f := clouds.New(t, of, clouds.Refuse(of, a.status, a.code))
+				failed(t, f.Describe(t.Context(), clouds.Clusters[of]), c.want, fmt.Sprintf("%s answers %d %s", clouds.Describing[of], a.status, a.code))
+				if n := f.Count(clouds.Describing[of]); n < 1 || n > 3 {
 					t.Errorf("asked %d times", n)
 				}
-				f.only(t, credentials[of], describing[of])
+				f.Only(t, clouds.Credentials[of], clouds.Describing[of])
 			})
 		}
 	}
@@ -97,9 +98,9 @@ func TestFailuresAreTold(t *testing.T) {
 // TestOnlyCodesOfAnswersAreTold: the words of an answer end in a status, and may be anybody's.
 func TestOnlyCodesOfAnswersAreTold(t *testing.T) {
 	t.Parallel()
-	f := newFake(t, snapshot.GKE, refuse(snapshot.GKE, http.StatusForbidden, "you may; run this at 12:01"))
-	failed(t, f.Describe(t.Context(), clusters[snapshot.GKE]), snapshot.Denied, hostGKE+" answers 403")
-	if got := f.Describe(t.Context(), clusters[snapshot.GKE]); strings.Contains(got.Problem, "run this") {
+	f := clouds.New(t, snapshot.GKE, clouds.Refuse(snapshot.GKE, http.StatusForbidden, "you may; run this at 12:01"))
+	failed(t, f.Describe(t.Context(), clouds.Clusters[snapshot.GKE]), snapshot.Denied, clouds.HostGKE+" answers 403")
+	if got := f.Describe(t.Context(), clouds.Clusters[snapshot.GKE]); strings.Contains(got.Problem, "run this") {
 		t.Error(got.Problem)
 	}
 }
@@ -112,14 +113,14 @@ func TestThrottlingThatEndsIsWaitedFor(t *testing.T) {
 			t.Run(fmt.Sprint(of, " ", status), func(t *testing.T) {
 				t.Parallel()
 				var n atomic.Int32
-				f := newFake(t, of, func(w http.ResponseWriter, r *http.Request) {
+				f := clouds.New(t, of, func(w http.ResponseWriter, r *http.Request) {
 					if n.Add(1) < 3 {
-						refuse(of, status, "TooManyRequestsException")(w, r)
+						clouds.Refuse(of, status, "TooManyRequestsException")(w, r)
 						return
 					}
-					says(body(of, good[of]))(w, r)
+					clouds.Says(clouds.Body(of, good[of]))(w, r)
 				})
-				got := f.Describe(t.Context(), clusters[of])
+				got := f.Describe(t.Context(), clouds.Clusters[of])
 				if got.Failure != "" || len(got.Entrances) == 0 {
 					t.Errorf("%s: %s", got.Failure, got.Problem)
 				}
@@ -134,13 +135,13 @@ func TestAWaitThatIsAskedForIsBounded(t *testing.T) {
 	for _, of := range all {
 		t.Run(string(of), func(t *testing.T) {
 			t.Parallel()
-			f := newFake(t, of, func(w http.ResponseWriter, r *http.Request) {
+			f := clouds.New(t, of, func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Retry-After", "3600")
-				refuse(of, http.StatusTooManyRequests, "TooManyRequestsException")(w, r)
+				clouds.Refuse(of, http.StatusTooManyRequests, "TooManyRequestsException")(w, r)
 			})
 			f.Timeout = 6 * time.Second
 			begin := time.Now()
-			failed(t, f.Describe(t.Context(), clusters[of]), snapshot.Throttled, "429")
+			failed(t, f.Describe(t.Context(), clouds.Clusters[of]), snapshot.Throttled, "429")
 			if took := time.Since(begin); took > 15*time.Second {
 				t.Errorf("took %s", took)
 			}
@@ -157,17 +158,17 @@ func TestAnswersThatAreNoneAreNotUnderstood(t *testing.T) {
 	for name, handler := range map[string]http.HandlerFunc{
 		"nothing":                     func(http.ResponseWriter, *http.Request) {},
 		"a page":                      page,
-		"an object of another kind":   says(`{"cluster":{},"kind":"Status","properties":null}`),
-		"null":                        says(`null`),
-		"a list":                      says(`[1,2]`),
-		"half of it":                  says(`{"cluster":{"resourcesVpcConfig":{"endpointPublicAccess":fal`),
-		"words where there are flags": says(`{"name":7,"cluster":{"resourcesVpcConfig":{"endpointPublicAccess":"no"}},"properties":{"apiServerAccessProfile":"no"}}`),
+		"an object of another kind":   clouds.Says(`{"cluster":{},"kind":"Status","properties":null}`),
+		"null":                        clouds.Says(`null`),
+		"a list":                      clouds.Says(`[1,2]`),
+		"half of it":                  clouds.Says(`{"cluster":{"resourcesVpcConfig":{"endpointPublicAccess":fal`),
+		"words where there are flags": clouds.Says(`{"name":7,"cluster":{"resourcesVpcConfig":{"endpointPublicAccess":"no"}},"properties":{"apiServerAccessProfile":"no"}}`),
 	} {
 		for _, of := range all {
 			t.Run(name+" from "+string(of), func(t *testing.T) {
 				t.Parallel()
-				f := newFake(t, of, handler)
-				failed(t, f.Describe(t.Context(), clusters[of]), snapshot.NotUnderstood, describing[of])
+				f := clouds.New(t, of, handler)
+				failed(t, f.Describe(t.Context(), clouds.Clusters[of]), snapshot.NotUnderstood, clouds.Describing[of])
 			})
 		}
 	}
@@ -179,7 +180,7 @@ func TestAHugeAnswerIsNotRead(t *testing.T) {
 		t.Run(string(of), func(t *testing.T) {
 			t.Parallel()
 			var sent atomic.Int64
-			f := newFake(t, of, func(w http.ResponseWriter, _ *http.Request) {
+			f := clouds.New(t, of, func(w http.ResponseWriter, _ *http.Request) {
 				piece := []byte(`{"padding":"` + strings.Repeat("x", 1<<16))
 				for sent.Load() < 1<<30 {
 					n, err := w.Write(piece)
@@ -188,7 +189,7 @@ func TestAHugeAnswerIsNotRead(t *testing.T) {
 					}
 				}
 			})
-			failed(t, f.Describe(t.Context(), clusters[of]), snapshot.NotUnderstood, "larger than 4 MiB")
+			failed(t, f.Describe(t.Context(), clouds.Clusters[of]), snapshot.NotUnderstood, "larger than 4 MiB")
 			if mib := sent.Load() >> 20; mib > 100 { // three attempts, and what buffers of the kernel hold
 				t.Errorf("%d MiB were taken", mib)
 			}
@@ -214,14 +215,14 @@ func TestASlowAnswerIsNotWaitedForLong(t *testing.T) {
 		}),
 	} {
 		for _, of := range all {
-			for _, phase := range []map[snapshot.Cloud]string{describing, credentials} {
+			for _, phase := range []map[snapshot.Cloud]string{clouds.Describing, clouds.Credentials} {
 				t.Run(name+" of "+phase[of], func(t *testing.T) {
 					t.Parallel()
-					f := newFake(t, of, says(body(of, good[of])))
-					f.handlers[phase[of]] = handler
+					f := clouds.New(t, of, clouds.Says(clouds.Body(of, good[of])))
+					f.Handle(handler, phase[of])
 					f.Timeout = 500 * time.Millisecond
 					begin := time.Now()
-					failed(t, f.Describe(t.Context(), clusters[of]), snapshot.Outage, phase[of]+" does not answer in time")
+					failed(t, f.Describe(t.Context(), clouds.Clusters[of]), snapshot.Outage, phase[of]+" does not answer in time")
 					if took := time.Since(begin); took > 10*time.Second {
 						t.Errorf("took %s", took)
 					}
@@ -236,13 +237,13 @@ func TestWhatCannotBeReachedIsAnOutage(t *testing.T) {
 	for _, of := range all {
 		t.Run(string(of), func(t *testing.T) {
 			t.Parallel()
-			f := newFake(t, of, says(body(of, good[of])))
-			_, f.Transport.TLSClientConfig.RootCAs = authority(t, "example.com")
-			failed(t, f.Describe(t.Context(), clusters[of]), snapshot.Outage, "its certificate is not trusted")
+			f := clouds.New(t, of, clouds.Says(clouds.Body(of, good[of])))
+			_, f.Transport.TLSClientConfig.RootCAs = clouds.Authority(t, "example.com")
+			failed(t, f.Describe(t.Context(), clouds.Clusters[of]), snapshot.Outage, "its certificate is not trusted")
 		})
 		t.Run(string(of)+" breaks off", func(t *testing.T) {
 			t.Parallel()
-			f := newFake(t, of, func(w http.ResponseWriter, _ *http.Request) {
+			f := clouds.New(t, of, func(w http.ResponseWriter, _ *http.Request) {
 				connection, _, err := http.NewResponseController(w).Hijack()
 				if err != nil {
 					t.Error(err)
@@ -250,7 +251,7 @@ func TestWhatCannotBeReachedIsAnOutage(t *testing.T) {
 				}
 				connection.Close()
 			})
-			failed(t, f.Describe(t.Context(), clusters[of]), snapshot.Outage, describing[of]+" cannot be reached: the connection broke")
+			failed(t, f.Describe(t.Context(), clouds.Clusters[of]), snapshot.Outage, clouds.Describing[of]+" cannot be reached: the connection broke")
 		})
 	}
 }
@@ -259,19 +260,19 @@ func TestWhatCannotBeReachedIsAnOutage(t *testing.T) {
 func TestCredentialsThatAreNotGiven(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		change func(t *testing.T, f *fake)
+		change func(t *testing.T, f *clouds.Fake)
 		want   map[snapshot.Cloud]string
 		fails  snapshot.Failure
 	}{
 		"the pod has no identity": {
-			func(_ *testing.T, f *fake) { f.Identity = cloud.Identity{} },
+			func(_ *testing.T, f *clouds.Fake) { f.Identity = cloud.Identity{} },
 			map[snapshot.Cloud]string{snapshot.EKS: "neither IRSA nor EKS Pod Identity", snapshot.AKS: "Workload ID set none"},
 			snapshot.NoCredentials,
 		},
 		"there is no token": {
-			func(t *testing.T, f *fake) {
+			func(t *testing.T, f *clouds.Fake) {
 				t.Helper()
-				if err := os.Remove(f.tokenFile); err != nil {
+				if err := os.Remove(f.TokenFile); err != nil {
 					t.Fatal(err)
 				}
 			},
@@ -279,38 +280,38 @@ func TestCredentialsThatAreNotGiven(t *testing.T) {
 			snapshot.NoCredentials,
 		},
 		"the token has expired": {
-			func(_ *testing.T, f *fake) { f.valid = "another" },
-			map[snapshot.Cloud]string{snapshot.EKS: hostSTS + " answers 400 ExpiredTokenException", snapshot.AKS: hostEntra + " answers 401 invalid_client"},
+			func(_ *testing.T, f *clouds.Fake) { f.Accept("another") },
+			map[snapshot.Cloud]string{snapshot.EKS: clouds.HostSTS + " answers 400 ExpiredTokenException", snapshot.AKS: clouds.HostEntra + " answers 401 invalid_client"},
 			snapshot.NoCredentials,
 		},
 		"the metadata server knows no ServiceAccount": {
-			func(_ *testing.T, f *fake) { f.handlers[hostMetadata] = http.NotFound },
-			map[snapshot.Cloud]string{snapshot.GKE: hostMetadata + " answers 404"},
+			func(_ *testing.T, f *clouds.Fake) { f.Handle(http.NotFound, clouds.HostMetadata) },
+			map[snapshot.Cloud]string{snapshot.GKE: clouds.HostMetadata + " answers 404"},
 			snapshot.NoCredentials,
 		},
 		"the way to credentials is down": {
-			func(_ *testing.T, f *fake) {
+			func(_ *testing.T, f *clouds.Fake) {
 				down := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }
-				f.handlers[hostMetadata], f.handlers[hostSTS], f.handlers[hostEntra] = down, down, down
+				f.Handle(down, clouds.HostMetadata, clouds.HostSTS, clouds.HostEntra)
 			},
-			map[snapshot.Cloud]string{snapshot.EKS: hostSTS + " answers 503", snapshot.GKE: hostMetadata + " answers 503", snapshot.AKS: hostEntra + " answers 503"},
+			map[snapshot.Cloud]string{snapshot.EKS: clouds.HostSTS + " answers 503", snapshot.GKE: clouds.HostMetadata + " answers 503", snapshot.AKS: clouds.HostEntra + " answers 503"},
 			snapshot.Outage,
 		},
 		"what hands out credentials talks nonsense": {
-			func(_ *testing.T, f *fake) {
-				f.handlers[hostMetadata], f.handlers[hostSTS], f.handlers[hostEntra] = says(`{}`), says(`{}`), says(`{}`)
+			func(_ *testing.T, f *clouds.Fake) {
+				f.Handle(clouds.Says(`{}`), clouds.HostMetadata, clouds.HostSTS, clouds.HostEntra)
 			},
-			map[snapshot.Cloud]string{snapshot.EKS: hostSTS, snapshot.GKE: "without a token", snapshot.AKS: hostEntra},
+			map[snapshot.Cloud]string{snapshot.EKS: clouds.HostSTS, snapshot.GKE: "without a token", snapshot.AKS: clouds.HostEntra},
 			snapshot.NotUnderstood,
 		},
 		"the authority is nobody's": {
-			func(_ *testing.T, f *fake) { f.Identity.Authority = "https://login.example.com/" },
+			func(_ *testing.T, f *clouds.Fake) { f.Identity.Authority = "https://login.example.com/" },
 			map[snapshot.Cloud]string{snapshot.AKS: "none of Azure's"},
 			snapshot.NoCredentials,
 		},
 		"the agent is nobody's": {
-			func(_ *testing.T, f *fake) {
-				f.Identity = cloud.Identity{ContainerURI: "http://169.254.169.254/latest/meta-data/", ContainerTokenFile: f.tokenFile}
+			func(_ *testing.T, f *clouds.Fake) {
+				f.Identity = cloud.Identity{ContainerURI: "http://169.254.169.254/latest/meta-data/", ContainerTokenFile: f.TokenFile}
 			},
 			map[snapshot.Cloud]string{snapshot.EKS: "not that of EKS Pod Identity"},
 			snapshot.NoCredentials,
@@ -319,13 +320,13 @@ func TestCredentialsThatAreNotGiven(t *testing.T) {
 		for of, words := range c.want {
 			t.Run(name+", "+string(of), func(t *testing.T) {
 				t.Parallel()
-				f := newFake(t, of, says(body(of, good[of])))
+				f := clouds.New(t, of, clouds.Says(clouds.Body(of, good[of])))
 				c.change(t, f)
-				failed(t, f.Describe(t.Context(), clusters[of]), c.fails, words)
-				if n := f.count(describing[of]); n > 0 {
-					t.Errorf("asked %s without credentials", describing[of])
+				failed(t, f.Describe(t.Context(), clouds.Clusters[of]), c.fails, words)
+				if n := f.Count(clouds.Describing[of]); n > 0 {
+					t.Errorf("asked %s without credentials", clouds.Describing[of])
 				}
-				f.only(t, credentials[of])
+				f.Only(t, clouds.Credentials[of])
 			})
 		}
 	}
@@ -353,27 +354,27 @@ func TestNothingIsAskedBesideTheQuestion(t *testing.T) {
 		},
 		"a provider that is not registered, which the SDK would register": {
 			[]snapshot.Cloud{snapshot.AKS},
-			refuse(snapshot.AKS, http.StatusConflict, "MissingSubscriptionRegistration"), snapshot.NotUnderstood,
+			clouds.Refuse(snapshot.AKS, http.StatusConflict, "MissingSubscriptionRegistration"), snapshot.NotUnderstood,
 			"answers 409 MissingSubscriptionRegistration",
 		},
 	} {
 		for _, of := range c.clouds {
 			t.Run(name+", "+string(of), func(t *testing.T) {
 				t.Parallel()
-				f := newFake(t, of, c.handler)
-				failed(t, f.Describe(t.Context(), clusters[of]), c.want, c.words)
-				f.only(t, credentials[of], describing[of])
+				f := clouds.New(t, of, c.handler)
+				failed(t, f.Describe(t.Context(), clouds.Clusters[of]), c.want, c.words)
+				f.Only(t, clouds.Credentials[of], clouds.Describing[of])
 			})
 		}
 	}
 	t.Run("a token endpoint elsewhere", func(t *testing.T) {
 		t.Parallel()
-		f := newFake(t, snapshot.AKS, says(body(snapshot.AKS, good[snapshot.AKS])))
-		f.handlers[hostEntra] = func(w http.ResponseWriter, _ *http.Request) {
-			fmt.Fprintf(w, `{"token_endpoint":"https://login.example.com/%s/oauth2/v2.0/token","issuer":"https://%s/%s/v2.0","authorization_endpoint":"https://login.example.com/a"}`, tenant, hostEntra, tenant)
-		}
-		got := f.Describe(t.Context(), clusters[snapshot.AKS])
+		f := clouds.New(t, snapshot.AKS, clouds.Says(clouds.Body(snapshot.AKS, good[snapshot.AKS])))
+		f.Handle(func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprintf(w, `{"token_endpoint":"https://login.example.com/%s/oauth2/v2.0/token","issuer":"https://%s/%s/v2.0","authorization_endpoint":"https://login.example.com/a"}`, clouds.Tenant, clouds.HostEntra, clouds.Tenant)
+		}, clouds.HostEntra)
+		got := f.Describe(t.Context(), clouds.Clusters[snapshot.AKS])
 		failed(t, got, snapshot.NotUnderstood, "")
-		f.only(t, hostEntra)
+		f.Only(t, clouds.HostEntra)
 	})
 }

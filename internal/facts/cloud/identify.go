@@ -90,7 +90,7 @@ func Identify(h Hints) snapshot.ControlPlane {
 	case snapshot.AKS:
 		ofAKS(h, c)
 	}
-	return checked(out)
+	return checked(out, h.Declared.Cloud)
 }
 
 // Issuer returns the claim iss of a token, or "". The token is the operator's own, and not verified.
@@ -220,8 +220,8 @@ func unanimous(nodes []snapshot.Node, of func(*snapshot.Node) string) string {
 	return out
 }
 
-// checked says which fields are missing, or cannot be what they should.
-func checked(out snapshot.ControlPlane) snapshot.ControlPlane {
+// checked says which fields are missing, or cannot be what they should. The spec takes most of them together with the provider alone.
+func checked(out snapshot.ControlPlane, declared snapshot.Cloud) snapshot.ControlPlane {
 	c := out.Cluster
 	type field struct {
 		name, value string
@@ -251,6 +251,9 @@ func checked(out snapshot.ControlPlane) snapshot.ControlPlane {
 	case len(wrong) > 0:
 		return undeclared(out, fmt.Sprintf("a cluster of %s has no such %s", c.Cloud, strings.Join(wrong, ", ")), strings.Join(wrong, ", "))
 	case len(missing) > 0:
+		if declared == "" {
+			missing = append([]string{"provider (" + string(c.Cloud) + ")"}, missing...)
+		}
 		return undeclared(out, fmt.Sprintf("which cluster of %s this is shows nowhere in it", c.Cloud), strings.Join(missing, ", "))
 	}
 	return out

@@ -40,10 +40,11 @@ type Asker struct {
 	Permits func(netip.AddrPort) error
 }
 
-// Ask completes an inventory. Cost: two requests to the API server and two connections to each kubelet, of up to 100 kubelets at a
+// Ask completes an inventory. Cost: three requests to the API server and two connections to each kubelet, of up to 100 kubelets at a
 // time; what there is of answers in memory.
 func (a *Asker) Ask(ctx context.Context, m *snapshot.Management) {
 	a.askAPIServer(ctx, m)
+	m.Tokens = a.askTokens(ctx)
 	var kubelets []snapshot.Kubelet
 	for i := range m.Interfaces {
 		if in := &m.Interfaces[i]; in.Role == snapshot.RoleKubelet {

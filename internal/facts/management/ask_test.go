@@ -5,6 +5,7 @@ package management_test
 
 import (
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -263,6 +264,40 @@ func TestTheAPIServerIsAsked(t *testing.T) {
 			trusting(s).Ask(t.Context(), m)
 			if diff := cmp.Diff(tc.want, m.APIServer); diff != "" {
 				t.Errorf("answers (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestKeysOfTokensAreRead(t *testing.T) {
+	t.Parallel()
+	cases := map[string]struct {
+		status        int
+		text, problem string
+		want          int
+	}{
+		"a key":    {200, `{"keys": [{"kty": "RSA", "kid": "a", "n": "AQ", "e": "AQAB"}]}`, "", 1},
+		"no right": {403, "secret", "the operator has no right to get /openid/v1/jwks", 0},
+		"breaks":   {500, "secret", "the API server does not serve /openid/v1/jwks", 0},
+		"nonsense": {200, "<html>secret", "what the API server answers at /openid/v1/jwks holds no keys that can be read", 0},
+		"no keys":  {200, `{"keys": []}`, "what the API server answers at /openid/v1/jwks holds no keys that can be read", 0},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := trusting(server(t, func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != "/openid/v1/jwks" {
+					w.WriteHeader(http.StatusForbidden)
+					return
+				}
+				w.WriteHeader(tc.status)
+				_, _ = io.WriteString(w, tc.text)
+			}))
+			a.Token = func() string { return base64.RawURLEncoding.EncodeToString([]byte(`{"kid": "a"}`)) + ".e30.c2ln" }
+			m := &snapshot.Management{}
+			a.Ask(t.Context(), m)
+			if m.Tokens.Problem != tc.problem || len(m.Tokens.Keys) != tc.want || (tc.want > 0 && !m.Tokens.Keys[0].Signs) {
+				t.Errorf("it is %+v", m.Tokens)
 			}
 		})
 	}

@@ -10,7 +10,9 @@ import (
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
 )
@@ -70,6 +72,30 @@ func (i *inventory) webhooks(ctx context.Context) {
 			}
 		}
 	})
+}
+
+// conversions finds what the API server has convert custom resources.
+func (i *inventory) conversions(ctx context.Context) {
+	pages(ctx, i, "customresourcedefinitions.apiextensions.k8s.io", func(list *unstructured.UnstructuredList) {
+		for n := range list.Items {
+			object := "CustomResourceDefinition " + list.Items[n].GetName()
+			called, found, err := unstructured.NestedMap(list.Items[n].Object, "spec", "conversion", "webhook", "clientConfig")
+			if err == nil && !found {
+				continue // it is converted by nobody else
+			}
+			var c admissionregistrationv1.WebhookClientConfig // of the same form
+			if err == nil {
+				err = runtime.DefaultUnstructuredConverter.FromUnstructured(called, &c)
+			}
+			if err != nil {
+				i.out.Gaps = append(i.out.Gaps, snapshot.Gap{
+					What: object, Why: "its conversion webhook is not understood", Remedy: "Look at it by hand: kubectl get crd -o yaml", Traffic: true,
+				})
+				continue
+			}
+			i.webhook(object, c)
+		}
+	}, client.Limit(bigPage))
 }
 
 func (i *inventory) webhook(object string, c admissionregistrationv1.WebhookClientConfig) {

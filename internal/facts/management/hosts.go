@@ -21,6 +21,9 @@ import (
 // apiServerName is a name that every API server's certificate holds, and its clients in the cluster ask for.
 const apiServerName = "kubernetes.default.svc"
 
+// apiServerService is the name of its Service and, in k8s.io/kubernetes pkg/controlplane/reconcilers, of the EndpointSlice of that.
+const apiServerService = "kubernetes"
+
 // The ports that nobody declares: those of kubernetes/pkg/cluster/ports, kubeadm and konnectivity. The insecure ports are closed in
 // every supported version, so whoever answers there is something else, such as a proxy.
 const (
@@ -58,8 +61,30 @@ func (i *inventory) nodes(ctx context.Context) {
 	})
 }
 
+// host returns what a firewall on nodes must know of a node.
+func host(n *corev1.Node) snapshot.Host {
+	out := snapshot.Host{Name: n.Name}
+	out.Provider, _, _ = strings.Cut(n.Spec.ProviderID, "://")
+	for _, a := range n.Status.Addresses {
+		if parsed, err := netip.ParseAddr(a.Address); err == nil {
+			out.Addresses = append(out.Addresses, parsed.Unmap())
+		}
+	}
+	for _, c := range n.Spec.PodCIDRs {
+		if p, err := netip.ParsePrefix(c); err == nil {
+			out.PodRanges = append(out.PodRanges, p.Masked())
+		}
+	}
+	return out
+}
+
 // node takes the first internal address: a kubelet listens on every one.
 func (i *inventory) node(n *corev1.Node) {
+	h := host(n)
+	i.out.Hosts = append(i.out.Hosts, h)
+	for _, a := range h.Addresses {
+		i.own[a] = true
+	}
 	var address netip.Addr
 	for _, a := range n.Status.Addresses {
 		if parsed, err := netip.ParseAddr(a.Address); err == nil && a.Type == corev1.NodeInternalIP {
@@ -120,10 +145,11 @@ func commandLine(args []string) map[string]string {
 	return out
 }
 
-// apiServer finds the endpoints of the API server.
+// apiServer finds the endpoints of the API server, which it writes itself, under that name: any other slice may be anybody's.
 func (i *inventory) apiServer(ctx context.Context) {
 	pages(ctx, i, "endpointslices", func(list *discoveryv1.EndpointSliceList) {
 		for _, e := range endpointsIn(list.Items) {
+			i.own[e.address.Addr()] = true
 			i.add(snapshot.Interface{
 				Address: e.address, Role: snapshot.RoleAPIServer, Object: "Service default/kubernetes", ServerName: apiServerName, ClusterRoots: true,
 			})
@@ -131,5 +157,6 @@ func (i *inventory) apiServer(ctx context.Context) {
 				Address: netip.AddrPortFrom(e.address.Addr(), insecureAPI), Role: snapshot.RoleInsecureAPI, Object: "Service default/kubernetes",
 			})
 		}
-	}, client.InNamespace(metav1.NamespaceDefault), client.MatchingLabels{discoveryv1.LabelServiceName: "kubernetes"})
+	}, client.InNamespace(metav1.NamespaceDefault), client.MatchingLabels{discoveryv1.LabelServiceName: apiServerService},
+		client.MatchingFields{metav1.ObjectNameField: apiServerService})
 }

@@ -8,7 +8,6 @@ package management
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"net/netip"
 	"slices"
 
@@ -29,18 +28,28 @@ import (
 
 // The bounds of an inventory. What is left out is a gap.
 const (
-	maxServices   = 256 // supporting systems, aggregated APIs and webhooks, together
-	maxPerService = 4   // endpoints: they are one program with one configuration
-	page          = 500 // objects a request
+	maxServices   = 1024 // supporting systems, aggregated APIs and webhooks, together
+	maxScraped    = 1024 // of which nothing but a ServiceMonitor says so
+	maxPerService = 4    // endpoints: they are one program with one configuration
+	page          = 500  // objects a request
+	bigPage       = 20   // of those that may have a megabyte
 )
 
-var apiServices = schema.GroupVersionKind{Group: "apiregistration.k8s.io", Version: "v1", Kind: "APIService"}
+var (
+	apiServices = schema.GroupVersionKind{Group: "apiregistration.k8s.io", Version: "v1", Kind: "APIService"}
+	definitions = schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"}
+)
+
+// untyped are the kinds of resources that are read without a type.
+var untyped = map[string]schema.GroupVersionKind{
+	"apiservices.apiregistration.k8s.io": apiServices, "customresourcedefinitions.apiextensions.k8s.io": definitions,
+}
 
 // Mapper maps the kinds that are read, by a table: no inventory depends on discovery.
 func Mapper() apimeta.RESTMapper {
 	m := apimeta.NewDefaultRESTMapper(nil)
 	for _, v := range []schema.GroupVersionKind{
-		corev1.SchemeGroupVersion.WithKind("Node"), apiServices,
+		corev1.SchemeGroupVersion.WithKind("Node"), apiServices, definitions,
 		admissionregistrationv1.SchemeGroupVersion.WithKind("ValidatingWebhookConfiguration"),
 		admissionregistrationv1.SchemeGroupVersion.WithKind("MutatingWebhookConfiguration"),
 	} {
@@ -49,6 +58,7 @@ func Mapper() apimeta.RESTMapper {
 	for _, v := range []schema.GroupVersionKind{
 		corev1.SchemeGroupVersion.WithKind("Service"), corev1.SchemeGroupVersion.WithKind("Pod"),
 		discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"), networkingv1.SchemeGroupVersion.WithKind("Ingress"),
+		serviceMonitors, peerAuthentications,
 	} {
 		m.Add(v, apimeta.RESTScopeNamespace)
 	}
@@ -65,8 +75,18 @@ type inventory struct {
 	targets []*target
 	// systems are the supporting ones by Service, set by services, for Ingresses.
 	systems map[types.NamespacedName]string
+	// monitors are the ServiceMonitors, set by monitoring for services; meshed are the pods that take mutual TLS alone, with what
+	// says so, set by mesh for endpoints.
+	monitors []monitor
+	meshed   map[netip.Addr]string
 	// hosts are those of the control plane, set by nodes and controlPlane.
 	hosts map[netip.Addr]string
+	// own are the addresses of nodes, set by nodes, and of the API server, by apiServer; placed are those of pods, set by pods.
+	own    map[netip.Addr]bool
+	placed map[place]bool
+	// strict are namespaces that ask for mutual TLS, with what says so, and loose those with an exception, set by mesh for pods.
+	strict map[string]string
+	loose  map[string]bool
 }
 
 // target is a Service with what its endpoints are.
@@ -76,25 +96,26 @@ type target struct {
 	// port limits to one port of the Service, whose name services sets; 0 is all.
 	port     int32
 	portName *string
+	// scraped says that nothing but a ServiceMonitor selects it.
+	scraped bool
 }
 
 // Take makes an inventory. declared are Services that belong to it whatever they look like. It never fails: what cannot be read is a
 // gap. r is not a cache: one of every Service would be the largest of the operator's, for what is asked once in ten minutes.
 //
-// Cost: a request for every 500 Services, nodes, Ingresses, APIServices and webhook configurations, one for the pods of the control
-// plane, and one for each Service of interest, of which there are at most 256. Memory: a page, and 300 bytes an interface.
+// Cost: a request for every 20 CustomResourceDefinitions, and for every 500 Services, nodes, Ingresses, APIServices, webhook configurations,
+// ServiceMonitors, PeerAuthentications, and pods of namespaces with Services of interest; one for the pods of the control plane, and one for
+// each Service of interest, of which there are at most 2,048. Services × ServiceMonitors are compared. Memory: a page, 300 bytes an
+// interface, and 100 a pod.
 func Take(ctx context.Context, r client.Reader, declared []types.NamespacedName) *snapshot.Management {
-	i := &inventory{
-		reader: r, declared: map[types.NamespacedName]bool{}, systems: map[types.NamespacedName]string{}, hosts: map[netip.Addr]string{},
-	}
-	for _, d := range declared {
-		i.declared[d] = true
-	}
+	i := newInventory(r, declared)
 	for _, part := range []func(context.Context){
-		i.nodes, i.controlPlane, i.apiServer, i.aggregatedAPIs, i.webhooks, i.services, i.ingresses, i.endpoints,
+		i.nodes, i.controlPlane, i.apiServer, i.aggregatedAPIs, i.webhooks, i.conversions, i.monitoring, i.services, i.mesh, i.ingresses,
+		i.choose, i.pods, i.endpoints,
 	} {
 		part(ctx)
 	}
+	slices.SortFunc(i.out.Hosts, func(a, b snapshot.Host) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(i.out.Interfaces, func(a, b snapshot.Interface) int {
 		return cmp.Or(a.Address.Compare(b.Address), cmp.Compare(a.Role, b.Role), cmp.Compare(a.ServerName, b.ServerName),
 			cmp.Compare(a.Roots, b.Roots), cmp.Compare(a.Object, b.Object))
@@ -105,6 +126,17 @@ func Take(ctx context.Context, r client.Reader, declared []types.NamespacedName)
 	return &i.out
 }
 
+func newInventory(r client.Reader, declared []types.NamespacedName) *inventory {
+	i := &inventory{
+		reader: r, declared: map[types.NamespacedName]bool{}, systems: map[types.NamespacedName]string{}, hosts: map[netip.Addr]string{},
+		meshed: map[netip.Addr]string{}, own: map[netip.Addr]bool{}, placed: map[place]bool{}, strict: map[string]string{}, loose: map[string]bool{},
+	}
+	for _, d := range declared {
+		i.declared[d] = true
+	}
+	return i
+}
+
 // pages lists a kind in pages, and calls each with every one. resource names it for people.
 func pages[T any, L interface {
 	*T
@@ -112,10 +144,10 @@ func pages[T any, L interface {
 }](ctx context.Context, i *inventory, resource string, each func(L), opts ...client.ListOption) {
 	for more := ""; ; {
 		list := L(new(T)) // not the last one again: what JSON does not hold would stay in its items
-		if u, untyped := any(list).(*unstructured.UnstructuredList); untyped {
-			u.SetGroupVersionKind(apiServices.GroupVersion().WithKind(apiServices.Kind + "List"))
+		if u, is := any(list).(*unstructured.UnstructuredList); is {
+			u.SetGroupVersionKind(untyped[resource].GroupVersion().WithKind(untyped[resource].Kind + "List"))
 		}
-		if err := i.reader.List(ctx, list, append(opts, client.Limit(page), client.Continue(more))...); err != nil {
+		if err := i.reader.List(ctx, list, append([]client.ListOption{client.Limit(page), client.Continue(more)}, opts...)...); err != nil {
 			i.gap(resource, err)
 			return
 		}
@@ -141,34 +173,3 @@ func (i *inventory) gap(resource string, err error) {
 }
 
 func (i *inventory) add(like snapshot.Interface) { i.out.Interfaces = append(i.out.Interfaces, like) }
-
-// endpoints finds the endpoints of every target.
-func (i *inventory) endpoints(ctx context.Context) {
-	slices.SortStableFunc(i.targets, func(a, b *target) int {
-		return cmp.Or(cmp.Compare(a.service.Namespace, b.service.Namespace), cmp.Compare(a.service.Name, b.service.Name))
-	})
-	known := map[types.NamespacedName][]endpoint{}
-	for _, t := range i.targets {
-		if t.port != 0 && t.portName == nil {
-			continue // the Service is not there, or has no such port
-		}
-		found, seen := known[t.service]
-		if !seen {
-			if len(known) == maxServices {
-				i.out.Gaps = append(i.out.Gaps, snapshot.Gap{
-					What: "A part of the Services", Why: fmt.Sprintf("there are more than %d of interest", maxServices), Remedy: "Look at the others by hand",
-				})
-				return
-			}
-			found = i.endpointsOf(ctx, t.service)
-			known[t.service] = found
-		}
-		for _, e := range found {
-			if t.port == 0 || e.name == *t.portName {
-				like := t.like
-				like.Address, like.UDP = e.address, e.udp
-				i.add(like)
-			}
-		}
-	}
-}

@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -29,11 +28,12 @@ var supporting = map[string]string{
 	"opentelemetry-collector": "OpenTelemetry Collector", "fluent-bit": "Fluent Bit", "fluentd": "Fluentd", "vector": "Vector",
 	"hubble-relay": "Hubble Relay", "hubble-ui": "Hubble UI", "goldmane": "Goldmane", "argocd-server": "Argo CD", "argocd-repo-server": "Argo CD",
 	"kubernetes-dashboard": "Kubernetes Dashboard", "kubernetes-dashboard-kong": "Kubernetes Dashboard", "rancher": "Rancher",
+	"prometheus-operated": "Prometheus", "alertmanager-operated": "Alertmanager", "lokistack": "Loki", // as their operators call them
 	"weave-gitops": "Weave GitOps", "kiali": "Kiali", "headlamp": "Headlamp", "vault": "Vault",
 }
 
 // systemLabels are looked at in this order; ECK's marks what it makes, whatever the label app is.
-var systemLabels = []string{"app.kubernetes.io/name", "common.k8s.elastic.co/type", "k8s-app", "app"}
+var systemLabels = []string{"app.kubernetes.io/name", "common.k8s.elastic.co/type", "k8s-app", "app", "app.kubernetes.io/component"}
 
 // recognise says what supporting system a Service belongs to; "" for none.
 func recognise(s *corev1.Service) string {
@@ -66,7 +66,11 @@ func (i *inventory) services(ctx context.Context) {
 			if system == "" && i.declared[key] {
 				system = s.Name
 			}
-			if system == "" || s.Spec.Type == corev1.ServiceTypeExternalName {
+			if s.Spec.Type == corev1.ServiceTypeExternalName {
+				continue
+			}
+			if system == "" {
+				i.scraped(s)
 				continue
 			}
 			object := "Service " + key.String()
@@ -122,18 +126,50 @@ func rangesOf(spec []string, annotations map[string]string) []netip.Prefix {
 }
 
 func (i *inventory) serviceDoors(s *corev1.Service, object, system string) {
-	d := snapshot.Door{Object: object, System: system, Kind: string(s.Spec.Type)}
+	d := snapshot.Door{Object: object, System: system, Kind: string(s.Spec.Type), NodePorts: nodePorts(s)}
 	switch s.Spec.Type {
 	case corev1.ServiceTypeLoadBalancer:
 		d.Ranges, d.Internal = rangesOf(s.Spec.LoadBalancerSourceRanges, s.Annotations), isInternal(s.Annotations)
+		for _, in := range s.Status.LoadBalancer.Ingress {
+			d.Addresses = append(d.Addresses, portsAt(s, in.IP)...)
+		}
 		i.out.Doors = append(i.out.Doors, d)
 	case corev1.ServiceTypeNodePort:
 		i.out.Doors = append(i.out.Doors, d)
 	default:
 	}
 	if len(s.Spec.ExternalIPs) > 0 {
-		i.out.Doors = append(i.out.Doors, snapshot.Door{Object: object, System: system, Kind: "ExternalIP"})
+		outside := snapshot.Door{Object: object, System: system, Kind: "ExternalIP"}
+		for _, ip := range s.Spec.ExternalIPs {
+			outside.Addresses = append(outside.Addresses, portsAt(s, ip)...)
+		}
+		i.out.Doors = append(i.out.Doors, outside)
 	}
+}
+
+// portsAt returns the TCP ports of a Service at an address; none where that is not one, but a name.
+func portsAt(s *corev1.Service, address string) []netip.AddrPort {
+	a, err := netip.ParseAddr(address)
+	if err != nil {
+		return nil
+	}
+	var out []netip.AddrPort
+	for _, p := range s.Spec.Ports {
+		if p.Protocol == corev1.ProtocolTCP {
+			out = append(out, netip.AddrPortFrom(a, uint16(p.Port)))
+		}
+	}
+	return out
+}
+
+func nodePorts(s *corev1.Service) []uint16 {
+	var out []uint16
+	for _, p := range s.Spec.Ports {
+		if p.NodePort != 0 && p.Protocol == corev1.ProtocolTCP {
+			out = append(out, uint16(p.NodePort))
+		}
+	}
+	return out
 }
 
 // ingresses finds the doors to supporting systems that are Ingresses.
@@ -177,56 +213,4 @@ func (i *inventory) behind(in *networkingv1.Ingress) string {
 		}
 	}
 	return ""
-}
-
-// endpoint is one port of one pod or host behind a Service. name is that of the port.
-type endpoint struct {
-	address netip.AddrPort
-	name    string
-	udp     bool
-}
-
-func (i *inventory) endpointsOf(ctx context.Context, service types.NamespacedName) []endpoint {
-	var out []endpoint
-	pages(ctx, i, "endpointslices", func(list *discoveryv1.EndpointSliceList) { out = append(out, endpointsIn(list.Items)...) },
-		client.InNamespace(service.Namespace), client.MatchingLabels{discoveryv1.LabelServiceName: service.Name})
-	return bounded(out)
-}
-
-// bounded keeps a few endpoints of each port, the same ones as long as they are there: they are one program.
-func bounded(all []endpoint) []endpoint {
-	slices.SortFunc(all, func(a, b endpoint) int { return a.address.Compare(b.address) })
-	count := map[string]int{}
-	return slices.DeleteFunc(all, func(e endpoint) bool {
-		count[e.name]++
-		return count[e.name] > maxPerService
-	})
-}
-
-// endpointsIn returns the ready endpoints of slices.
-func endpointsIn(list []discoveryv1.EndpointSlice) []endpoint {
-	var out []endpoint
-	for _, s := range list {
-		for _, p := range s.Ports {
-			if p.Port == nil {
-				continue
-			}
-			e := endpoint{udp: p.Protocol != nil && *p.Protocol == corev1.ProtocolUDP}
-			if p.Name != nil {
-				e.name = *p.Name
-			}
-			for _, of := range s.Endpoints {
-				if of.Conditions.Ready != nil && !*of.Conditions.Ready {
-					continue
-				}
-				for _, text := range of.Addresses {
-					if a, err := netip.ParseAddr(text); err == nil {
-						e.address = netip.AddrPortFrom(a, uint16(*p.Port))
-						out = append(out, e)
-					}
-				}
-			}
-		}
-	}
-	return out
 }

@@ -103,7 +103,7 @@ func TestFlagsOfAStaticPod(t *testing.T) {
 // A node with several addresses has one kubelet; one without an internal address is a gap.
 func TestNodes(t *testing.T) {
 	t.Parallel()
-	i := &inventory{hosts: map[netip.Addr]string{}}
+	i := &inventory{hosts: map[netip.Addr]string{}, own: map[netip.Addr]bool{}}
 	i.node(&corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: "cp", Labels: map[string]string{"node-role.kubernetes.io/control-plane": ""}},
 		Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{

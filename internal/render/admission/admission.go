@@ -38,6 +38,8 @@ const (
 type Config struct {
 	// Operator is the user name of the operator's account.
 	Operator string
+	// DeadMan is the user name of whoever takes back a policy for nodes that locks people out.
+	DeadMan string
 	// Never lists the system namespaces, whose pods are never held back.
 	Never []string
 	// Tracking lists the prefixes of labels and annotations by which other tools claim an object.

@@ -26,6 +26,7 @@ var update = flag.Bool("update", false, "write what is rendered to testdata")
 func TestGolden(t *testing.T) {
 	config := admission.Config{
 		Operator: "system:serviceaccount:pci-network-baseline-system:pci-network-baseline",
+		DeadMan:  "system:serviceaccount:pci-network-baseline-hosts:dead-man",
 		Never:    []string{"kube-system", "pci-network-baseline-system"},
 		Tracking: []string{"app.kubernetes.io/instance", "argocd.argoproj.io/"},
 		Canaries: admission.Canaries{Namespace: "pci-network-baseline-probe", Policies: []string{"pcinb-probe-target", "pcinb-probe-source"}},

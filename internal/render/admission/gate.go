@@ -15,7 +15,8 @@ import (
 
 // podGate admits a pod once the coverage of its namespace says that the deny exists. A missing allowance holds nothing back:
 // closed with an outage is better than not at all. Only a coverage with our labels counts, because the guard lets nobody else
-// create one of those.
+// create one of those; and only one of this namespace, because the API server may still have that of an earlier one of its name. The
+// type of namespaceObject calls the UID otherwise than the object does (k8s.io/apiserver pkg/admission/plugin/cel/compile.go).
 //
 // If the kind of the parameter is gone, an API server that has noticed, at the latest one that starts, refuses everything that the
 // policy itself matches, whatever its bindings say (k8s.io/apiserver pkg/admission/plugin/policy/generic/policy_dispatcher.go). So the policy, and not
@@ -36,6 +37,7 @@ func podGate(c Config) *admissionregistrationv1.ValidatingAdmissionPolicy {
 			Expression: all(
 				`params.metadata.?labels.orValue({})[?`+quote(render.LabelManagedBy)+`].orValue("") == `+quote(render.ManagedBy),
 				`params.metadata.?labels.orValue({})[?`+quote(render.LabelBaseline)+`].orValue("") == params.metadata.name`,
+				`params.?status.?namespaceUID.orValue("") == dyn(namespaceObject).metadata.uid`,
 				`(params.?status.?state.orValue("") == "Exempt" ||
 params.?status.?enforcement.orValue("") == "Audit" ||
 params.?status.?policies.orValue([]).exists(p, p.role == "Deny" && p.state == "InPlace"))`,

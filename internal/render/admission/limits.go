@@ -32,6 +32,7 @@ func ownLimits(c Config) *admissionregistrationv1.ValidatingAdmissionPolicy {
 			{Name: "denies", Expression: `variables.names.exists(n, variables.name == n + "-default-deny")`},
 			{Name: "allows", Expression: `variables.canaries || variables.names.exists(n, variables.name.startsWith(n + "-allow-"))`},
 			{Name: "guards", Expression: `variables.name == variables.names[0] + "-guard"`},
+			{Name: "hosts", Expression: `variables.kind in ` + nodeKinds + ` && variables.name == variables.names[0] + "-hosts"`},
 		},
 		Validations: limits(),
 	})
@@ -61,7 +62,7 @@ func limits() []admissionregistrationv1.Validation {
 			`(object.spec.containers + object.spec.?initContainers.orValue([])).all(c, !has(c.env) && !has(c.envFrom))`,
 		), "The operator's pods are canaries, which hold no token and read nothing."),
 		written(namespacedKinds, "variables.denies || variables.allows", "The operator's policies have the names of a deny or an allowance of the baseline that they are labelled with."),
-		written(clusterKinds, "variables.guards", "The operator's cluster-wide policies have the name of the guard of the baseline that they are labelled with."),
+		written(clusterKinds, "variables.guards || variables.hosts", "The operator's cluster-wide policies have the name of the guard, or of the policy for nodes, of the baseline that they are labelled with."),
 		written(plainKinds, "variables.allows || "+all(`object.spec.?ingress.orValue([]).size() == 0`, `object.spec.?egress.orValue([]).size() == 0`),
 			"The operator's denies have no rule."),
 		written(namespacedKinds, `variables.allows || object.spec.?podSelector.orValue({}).size() == 0 &&
@@ -76,12 +77,13 @@ object.spec.?endpointSelector.orValue({}).size() == 0`,
 			`object.spec.?ingress.orValue([]).all(r, `+calicoRule("source", "destination")+")",
 			`object.spec.?egress.orValue([]).all(r, `+calicoRule("destination", "source")+")",
 		), "The operator's rules allow, and name their peers, protocol and ports."),
-		written(ciliumKinds, all(
+		written(ciliumKinds, "variables.hosts || "+all(
 			`!has(object.specs) && object.spec.all(k, k in ["endpointSelector", "ingress", "egress"])`,
 			`object.spec.?ingress.orValue([]).size() + object.spec.?egress.orValue([]).size() > 0`, // or it says nothing
 			`object.spec.?ingress.orValue([]).all(r, `+ciliumRule("from")+")",
 			`object.spec.?egress.orValue([]).all(r, `+ciliumRule("to")+")",
 		), "The operator's rules name their peers and ports, and its denies allow nothing."),
+		written(nodeKinds, "!variables.hosts || "+ciliumHosts(), "The operator's policies for nodes deny ranges of addresses TCP ports, and isolate nothing."),
 		written(`["policy.networking.k8s.io/clusternetworkpolicies"]`, all(
 			`object.spec.tier == "Baseline"`,
 			`object.spec.?ingress.orValue([]).all(r, r.action == "Deny")`,
@@ -98,6 +100,7 @@ const (
 	clusterKinds    = `["projectcalico.org/globalnetworkpolicies", "cilium.io/ciliumclusterwidenetworkpolicies", "policy.networking.k8s.io/clusternetworkpolicies"]`
 	plainKinds      = `["networking.k8s.io/networkpolicies", "projectcalico.org/networkpolicies", "projectcalico.org/stagednetworkpolicies", "projectcalico.org/globalnetworkpolicies"]`
 	ciliumKinds     = `["cilium.io/ciliumnetworkpolicies", "cilium.io/ciliumclusterwidenetworkpolicies"]`
+	nodeKinds       = `["cilium.io/ciliumclusterwidenetworkpolicies"]`
 )
 
 // corePorts says that a rule has ports, each with a number: no port means all of them.
@@ -127,5 +130,21 @@ func ciliumRule(side string) string {
 		`(r.?`+side+`Endpoints.orValue([]).size() + r.?`+side+`CIDRSet.orValue([]).size() + r.?`+side+`Entities.orValue([]).size()) > 0`,
 		`r.?`+side+`Entities.orValue([]).all(e, e in ["kube-apiserver", "host"])`,
 		`r.?`+side+`Endpoints.orValue([]).all(e, `+namespace+` in e.?matchLabels.orValue({}) || e.?matchExpressions.orValue([]).exists(x, x.key == `+namespace+` && x.operator in ["In", "Exists"]))`,
+	)
+}
+
+// ciliumHosts says that a policy for nodes does nothing but deny ranges of addresses some ports, on all nodes or those of the trial: as
+// rendered it isolates no node, so it closes nothing that it does not name, and a deny opens nothing. A port that begins with 0 may
+// be 0, which is every port.
+func ciliumHosts() string {
+	return all(
+		`!has(object.specs) && object.spec.size() == 3 && object.spec.all(k, k in ["nodeSelector", "enableDefaultDeny", "ingressDeny"])`,
+		`object.spec.nodeSelector in [{}, {"matchLabels": {`+quote(render.LabelHostFirewall)+`: `+quote(render.HostFirewallTrial)+`}}]`,
+		`object.spec.enableDefaultDeny == {"ingress": false, "egress": false}`,
+		`object.spec.ingressDeny.size() > 0`, // or it is none
+		`object.spec.ingressDeny.all(r, r.size() == 2 && r.?fromCIDRSet.orValue([]).size() > 0 && r.?toPorts.orValue([]).size() > 0 &&
+r.fromCIDRSet.all(c, has(c.cidr) && c.all(k, k in ["cidr", "except"])) &&
+r.toPorts.all(t, t.size() == 1 && t.?ports.orValue([]).size() > 0 &&
+t.ports.all(p, p.size() == 2 && p.?protocol.orValue("") == "TCP" && p.?port.orValue("").matches("^[1-9][0-9]*$"))))`,
 	)
 }

@@ -16,9 +16,15 @@ import (
 // namespaceController lists who empties namespaces that go: with an account per controller, and without.
 var namespaceController = []string{"system:serviceaccount:kube-system:namespace-controller", "system:kube-controller-manager"}
 
+// hostKinds lists the kinds of policies for nodes. In Calico the name begins with that of the tier, pcinb-hosts.
+const hostKinds = `["projectcalico.org/globalnetworkpolicies", "cilium.io/ciliumclusterwidenetworkpolicies"]`
+
 // tamperGuard refuses what a repair would have to undo. The binding's selector matches the old object or the new one
 // (k8s.io/apiserver pkg/admission/plugin/webhook/predicates/object/matcher.go), so labels can be neither taken off nor forged.
 // Changes that are no drift pass: annotations of others, and rewrites of an object as it is, as in a migration of storage.
+//
+// The dead man takes back a policy for nodes, which locks out who else could do it. He is known by his name and the policy by its own,
+// without a look at labels that may be missing: whatever fails here leaves people locked out.
 func tamperGuard(c Config) *admissionregistrationv1.ValidatingAdmissionPolicy {
 	return policy(TamperGuard, admissionregistrationv1.ValidatingAdmissionPolicySpec{
 		MatchConstraints: matching(metav1.LabelSelector{}, written()...),
@@ -30,9 +36,12 @@ func tamperGuard(c Config) *admissionregistrationv1.ValidatingAdmissionPolicy {
 				quote(render.LabelBaseline) + ` in l).map(l, l[` + quote(render.LabelBaseline) + `])[0]`},
 			{Name: "emptied", Expression: "request.userInfo.username in " + list(namespaceController) +
 				" && namespaceObject != null && has(namespaceObject.metadata.deletionTimestamp)"},
+			{Name: "takenBack", Expression: "request.userInfo.username == " + quote(c.DeadMan) +
+				` && request.resource.group + "/" + request.resource.resource in ` + hostKinds +
+				` && oldObject.metadata.name.startsWith("pcinb-") && oldObject.metadata.name.endsWith("-hosts")`},
 		},
 		Validations: []admissionregistrationv1.Validation{{
-			Expression: `request.operation == "DELETE" ? variables.emptied : request.operation == "UPDATE" &&` + "\n" + unchanged(c.Tracking),
+			Expression: `request.operation == "DELETE" ? variables.emptied || variables.takenBack : request.operation == "UPDATE" &&` + "\n" + unchanged(c.Tracking),
 			Message:    "It belongs to a PCINetworkBaseline: only the operator may change it.",
 			MessageExpression: `request.resource.resource + " " + request.?namespace.orValue("") + "/" + request.?name.orValue("") + " belongs to PCINetworkBaseline " + variables.baseline +
 ": only ` + c.Operator + ` may change or delete it. Change the baseline instead; in an emergency: kubectl annotate pcinb " + variables.baseline +

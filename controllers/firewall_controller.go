@@ -1,0 +1,275 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/internal/apply"
+	"github.com/pcinetwork/pci-network-baseline/internal/plan"
+	"github.com/pcinetwork/pci-network-baseline/internal/policy"
+	"github.com/pcinetwork/pci-network-baseline/internal/probe/contact"
+	"github.com/pcinetwork/pci-network-baseline/internal/render"
+	"github.com/pcinetwork/pci-network-baseline/internal/render/cilium"
+	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
+	"github.com/pcinetwork/pci-network-baseline/internal/trial"
+)
+
+const (
+	// trialPace and keptPace are how often it is looked whether everybody answers, while it is tried and after; at keptPace the dead man,
+	// who waits for minutes, is told that somebody is there.
+	trialPace, keptPace = 2 * time.Second, 10 * time.Second
+	// pulseAge is for how long a dead man who has shown a pulse is alive: he shows one every 2 s, or after an API server that does not
+	// answer, 6 s.
+	pulseAge = 15 * time.Second
+	// blindFor is for how long a policy is stood by of which it is not known whether it is wanted, as after a start.
+	blindFor = 2 * time.Minute
+	// unseenFor is for how long nobody by whom kubelets could be seen is no loss of contact: a rollout of the operator takes less.
+	unseenFor = 2 * time.Minute
+	// annotationTrial holds the note on the operator's Lease.
+	annotationTrial = "pcinetwork.dev/host-firewall"
+)
+
+// FirewallReconciler tries a firewall on nodes, and keeps it, for each baseline that asks for it: docs/host-firewall.md. It runs on the
+// elected replica alone. All that must outlast it is in the cluster: package trial says how.
+type FirewallReconciler struct {
+	// Cache lists baselines. Live asks the API server, for the baseline, the policy and both Leases: what is decided on must not be old.
+	Cache, Live client.Reader
+	Applier     *apply.Applier
+	Backends    *Backends
+	Platform    *Platform
+	Contact     *contact.Looker
+	Recorder    events.EventRecorder
+	Clock       clock.PassiveClock
+	// Own is the operator's namespace.
+	Own string
+
+	firewalls *firewalls
+	events    namedEvents
+	watched   map[string]*firewallWatched // by baseline; of one worker
+}
+
+// firewallWatched is what this process has seen of one baseline's firewall.
+type firewallWatched struct {
+	stage trial.Stage
+	// since is when it was first at this stage, with everybody answering.
+	since time.Time
+	// pulse is the version of the dead man's Lease, first looked at when it began; pulseAt is when it changed last, zero if it has not.
+	pulse          string
+	began, pulseAt time.Time
+	// ready are the nodes that were Ready before it was tried, or when this process saw it first.
+	ready map[string]bool
+	uid   types.UID // of the policy
+	// seenAt is when everybody could be seen last, or when this process began to look; lookedAt when it looked last, and lost is how many
+	// looks in a row somebody did not answer.
+	seenAt, lookedAt time.Time
+	lost             int
+	// knownAt is when it was known last what is wanted; before that, when this process began to look.
+	knownAt time.Time
+}
+
+// firewallScope is what one reconcile goes by.
+type firewallScope struct {
+	name     string
+	now      time.Time
+	baseline *pcinetv1alpha1.PCINetworkBaseline // nil for none; set by load, as all until watched
+	live     *unstructured.Unstructured         // the policy, nil for none
+	wanted   firewall
+	known    bool // what is wanted is of the spec as it is
+	watched  *firewallWatched
+	// set by observe:
+	lease *coordinationv1.Lease // the operator's; nil if it cannot be read
+	seen  trial.Seen
+	// unarmed says why it would not be taken back, or "".
+	unarmed string
+	act     trial.Act // set by decide
+	// handsOff says why nothing is changed, or "".
+	handsOff string
+}
+
+// Reconcile takes the firewall of one baseline a step further. Cost while one is asked for: six requests, and those of contact.Look, every
+// 10 s, or every 2 s while it is tried.
+func (r *FirewallReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	s, err := r.load(ctx, req.Name)
+	if err != nil {
+		r.blind(req.Name, err)
+		return ctrl.Result{}, err
+	}
+	if s.baseline == nil || !enforcesHosts(s.baseline) {
+		return ctrl.Result{}, r.withdraw(ctx, s)
+	}
+	if s.live != nil && !r.owns(s) {
+		r.tell(ctx, s, pending(fmt.Sprintf("%s %s is somebody else's: delete or rename it", s.live.GetKind(), s.live.GetName())))
+		return ctrl.Result{RequeueAfter: keptPace}, nil
+	}
+	r.observe(ctx, s)
+	r.decide(s)
+	err = r.take(ctx, s)
+	r.record(ctx, s, err)
+	if stale(err) {
+		return ctrl.Result{RequeueAfter: retryStale}, nil
+	}
+	return ctrl.Result{RequeueAfter: s.pace()}, err
+}
+
+// pace is until when to look again.
+func (s *firewallScope) pace() time.Duration {
+	if s.act == trial.Wait || s.seen.Note.Outcome == trial.Kept {
+		return keptPace
+	}
+	return trialPace
+}
+
+// load reads the baseline and the live policy, and takes what is wanted.
+func (r *FirewallReconciler) load(ctx context.Context, name string) (*firewallScope, error) {
+	s := &firewallScope{name: name, now: r.Clock.Now()}
+	b := &pcinetv1alpha1.PCINetworkBaseline{}
+	switch err := r.Live.Get(ctx, client.ObjectKey{Name: name}, b); {
+	case err == nil:
+		s.baseline = b
+		s.wanted, s.known = r.firewalls.of(b)
+	case !gone(err): // a definition that is deleted takes baselines with it, and that is nobody's wish
+		return nil, fmt.Errorf("reading baseline %s: %w", name, err)
+	}
+	list := &unstructured.UnstructuredList{}
+	list.SetGroupVersionKind(cilium.GroupVersion.WithKind(cilium.KindClusterwideNetworkPolicy + "List"))
+	err := r.Live.List(ctx, list, client.MatchingFields{"metadata.name": render.HostsName(name)})
+	switch {
+	case apierrors.IsNotFound(err): // its kind is not served
+	case err != nil:
+		return nil, fmt.Errorf("reading the policy for nodes of baseline %s: %w", name, err)
+	case len(list.Items) > 0:
+		s.live = &list.Items[0]
+	}
+	if s.watched = r.watched[name]; s.watched == nil {
+		s.watched = &firewallWatched{}
+		if r.watched == nil {
+			r.watched = map[string]*firewallWatched{}
+		}
+		r.watched[name] = s.watched
+	}
+	return s, nil
+}
+
+// blind takes back what was said of a firewall that cannot be looked at any more.
+func (r *FirewallReconciler) blind(name string, err error) {
+	w := r.watched[name]
+	if w == nil || r.Clock.Since(w.lookedAt) < pulseAge {
+		return
+	}
+	if wanted, known := r.firewalls.wanted.Load(name); known {
+		if f, ok := wanted.(firewall); ok {
+			r.firewalls.tell(f.policy, snapshot.Firewall{Why: "how far it is cannot be seen: " + replied(err)})
+		}
+	}
+}
+
+// owns says whether the live policy is the baseline's, by its labels or because this process has written it.
+func (r *FirewallReconciler) owns(s *firewallScope) bool {
+	return render.Owner(s.live.GetLabels()) == s.name || s.watched.uid == s.live.GetUID()
+}
+
+// withdraw deletes the policy of a baseline that does not ask for it, or is gone.
+func (r *FirewallReconciler) withdraw(ctx context.Context, s *firewallScope) error {
+	r.firewalls.states.Delete(s.name)
+	if s.live != nil && r.owns(s) {
+		if err := r.Applier.Delete(ctx, s.live); err != nil {
+			return err
+		}
+		ctrl.LoggerFrom(ctx).Info("Took the firewall on nodes back: nobody asks for it any more", "baseline", s.name)
+	}
+	delete(r.watched, s.name)
+	return nil
+}
+
+// decide says what to do. While changes are not repaired, as in Audit, nothing is, but for taking back what is tried. Without the Lease, where
+// notes are, nothing is known of what was; it is not renewed then, and the dead man has the last word.
+func (r *FirewallReconciler) decide(s *firewallScope) {
+	s.act = trial.Next(s.seen)
+	switch {
+	case s.baseline.Spec.Enforcement == pcinetv1alpha1.EnforcementAudit:
+		s.handsOff = "the baseline's enforcement is Audit, so that nothing is written"
+	case plan.ParseBreakGlass(s.baseline, s.now).InForce:
+		s.handsOff = "the glass is broken, so that nothing is written"
+	}
+	if s.act == trial.TakeBack && s.onNodes() { // whoever broke the glass may be cut off
+		s.handsOff = ""
+	}
+	if s.handsOff != "" || !s.known || s.lease == nil {
+		s.act = trial.Wait
+	}
+}
+
+// SetupWithManager watches baselines, what is wanted for them, and the policies, whose informer begins when their kind is served.
+func (r *FirewallReconciler) SetupWithManager(mgr ctrl.Manager) error {
+	r.Backends.watchHosts = r.events.watch
+	r.events.of = render.HostsOf
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("firewall").
+		WithOptions(options(false)).
+		Watches(&pcinetv1alpha1.PCINetworkBaseline{}, &handler.EnqueueRequestForObject{},
+			builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}))).
+		WatchesRawSource(source.Func(func(ctx context.Context, q queue) error {
+			r.events.queue.Store(&q)
+			addBaselines(ctx, r.Cache, q, r.firewalls.changed.subscribe())
+			return nil
+		})).
+		Complete(r)
+}
+
+// layer is the API in which a firewall on nodes is enforced. Calico knows nodes by address, so that a list could cut them off from each other,
+// and its objects have not been seen on nodes: there it stays with Audit.
+var layer cilium.Hosts
+
+// intent is what a firewall is to say at a stage. Ports that were closed stay closed as long as the list is the same.
+func (s *firewallScope) intent(stage trial.Stage) policy.HostFirewall {
+	out := s.wanted.policy
+	out.Ports = slices.Compact(slices.Sorted(slices.Values(slices.Concat(out.Ports, s.seen.Note.Ports))))
+	if stage == trial.OneNode {
+		out.Nodes = render.TrialNodes()
+	}
+	return out
+}
+
+// read returns what the live policy says, if that is a firewall that could be ours.
+func (s *firewallScope) read() (policy.HostFirewall, bool) {
+	if s.live == nil {
+		return policy.HostFirewall{}, false
+	}
+	return layer.Read(s.live.Object)
+}
+
+// note returns what is noted of a firewall's list.
+func (s *firewallScope) note(f policy.HostFirewall) trial.Note {
+	return trial.ReadNote(s.noted(), f.Allowed)
+}
+
+// stage is how far the live policy is.
+func (s *firewallScope) stage() trial.Stage {
+	if s.live == nil {
+		return trial.Absent
+	}
+	live, ok := s.read()
+	if !ok {
+		return trial.Strange
+	}
+	return trial.StageOf(&live, s.wanted.policy, render.TrialNodes(), s.note(live))
+}

@@ -1,0 +1,130 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	testclock "k8s.io/utils/clock/testing"
+
+	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/internal/policy"
+	"github.com/pcinetwork/pci-network-baseline/internal/probe/contact"
+	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
+	"github.com/pcinetwork/pci-network-baseline/internal/trial"
+)
+
+// A rollout of the operator, in which for a while no pod is there by which a kubelet could be seen, is no loss of contact; but it is no
+// time in which everybody answered either.
+func TestAnswers(t *testing.T) {
+	began := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
+	unseen, lost := fmt.Errorf("no pod: %w", contact.ErrUnseen), errors.New("n1 does not answer")
+	for name, tc := range map[string]struct {
+		stage trial.Stage
+		looks []error // one a minute
+		want  string
+		held  time.Duration
+	}{
+		"everybody answers":             {trial.OneNode, []error{nil, nil, nil}, "", 2 * time.Minute},
+		"somebody does not, once":       {trial.OneNode, []error{nil, lost, nil}, "", time.Minute},
+		"somebody does not":             {trial.OneNode, []error{nil, lost, lost}, "n1 does not answer", 0},
+		"somebody does not beforehand":  {trial.Absent, []error{lost}, "n1 does not answer", 0},
+		"nobody can be seen for a time": {trial.AllNodes, []error{nil, unseen, nil}, "", time.Minute},
+		"nobody can be seen for long":   {trial.AllNodes, []error{nil, unseen, unseen}, unseen.Error(), 0},
+		"nobody can be seen at first":   {trial.OneNode, []error{unseen, unseen}, "", 0},
+		"nobody can be seen beforehand": {trial.Absent, []error{unseen}, unseen.Error(), 0},
+	} {
+		w := &firewallWatched{since: began}
+		var s *firewallScope
+		for minute, err := range tc.looks {
+			s = &firewallScope{now: began.Add(time.Duration(minute) * time.Minute), watched: w, seen: trial.Seen{Stage: tc.stage}}
+			s.answers(err)
+		}
+		if s.seen.Contact != tc.want || s.seen.For != tc.held {
+			t.Errorf("%s: %q for %s, want %q for %s", name, s.seen.Contact, s.seen.For, tc.want, tc.held)
+		}
+	}
+}
+
+// Whatever cannot be read takes nothing back, and whoever broke the glass is not left alone with what is tried.
+func TestDecide(t *testing.T) {
+	now := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
+	tried, kept := trial.Note{Outcome: trial.Tried}, trial.Note{Outcome: trial.Kept}
+	broken := &pcinetv1alpha1.PCINetworkBaseline{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{
+		pcinetv1alpha1.AnnotationBreakGlass: now.Add(time.Minute).Format(time.RFC3339) + " somebody is cut off",
+	}}}
+	for name, tc := range map[string]struct {
+		baseline *pcinetv1alpha1.PCINetworkBaseline
+		lease    *coordinationv1.Lease
+		known    bool
+		seen     trial.Seen
+		want     trial.Act
+	}{
+		"somebody is cut off":              {&pcinetv1alpha1.PCINetworkBaseline{}, &coordinationv1.Lease{}, true, trial.Seen{Stage: trial.OneNode, Armed: true, Contact: "x", Note: tried}, trial.TakeBack},
+		"the same, and the glass broken":   {broken, &coordinationv1.Lease{}, true, trial.Seen{Stage: trial.OneNode, Armed: true, Contact: "x", Note: tried}, trial.TakeBack},
+		"kept, changed, the glass broken":  {broken, &coordinationv1.Lease{}, true, trial.Seen{Stage: trial.Strange, Armed: true, Note: kept}, trial.Wait},
+		"strange, and the glass broken":    {broken, &coordinationv1.Lease{}, true, trial.Seen{Stage: trial.Strange, Armed: true}, trial.Wait},
+		"nobody tried, the glass broken":   {broken, &coordinationv1.Lease{}, true, trial.Seen{Stage: trial.Absent, Fit: trial.Fits, Armed: true}, trial.Wait},
+		"on all nodes, the note unread":    {&pcinetv1alpha1.PCINetworkBaseline{}, nil, true, trial.Seen{Stage: trial.AllNodes}, trial.Wait},
+		"not known yet what is wanted":     {&pcinetv1alpha1.PCINetworkBaseline{}, &coordinationv1.Lease{}, false, trial.Seen{Stage: trial.Strange}, trial.Wait},
+		"strange, and everything is known": {&pcinetv1alpha1.PCINetworkBaseline{}, &coordinationv1.Lease{}, true, trial.Seen{Stage: trial.Strange}, trial.TakeBack},
+	} {
+		s := &firewallScope{now: now, baseline: tc.baseline, lease: tc.lease, known: tc.known, seen: tc.seen}
+		(&FirewallReconciler{}).decide(s)
+		if s.act != tc.want {
+			t.Errorf("%s: %s, want %s", name, s.act, tc.want)
+		}
+	}
+}
+
+// What was said of one list says nothing of another, and what cannot be looked at any more is not kept.
+func TestStateIsOfItsList(t *testing.T) {
+	now := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
+	a := policy.HostFirewall{Baseline: "b", Ports: []int32{6443}, Allowed: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
+	b, more := a, a
+	b.Allowed, more.Ports = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/9")}, []int32{6443, 10250}
+	kept := snapshot.Firewall{State: snapshot.FirewallKept}
+	clock := testclock.NewFakePassiveClock(now)
+	r := &FirewallReconciler{Clock: clock, firewalls: &firewalls{}, watched: map[string]*firewallWatched{"b": {lookedAt: now}}}
+	r.firewalls.wanted.Store("b", firewall{policy: a})
+	r.firewalls.tell(a, kept)
+	if got := r.firewalls.stateOf(a); got != kept {
+		t.Errorf("%+v of what was said", got)
+	}
+	for name, other := range map[string]policy.HostFirewall{"another list": b, "another port": more, "another baseline": {Baseline: "c"}} {
+		if got := r.firewalls.stateOf(other); got != (snapshot.Firewall{}) {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+	r.blind("b", errors.New("connection refused"))
+	if got := r.firewalls.stateOf(a); got != kept {
+		t.Errorf("%+v after one look that failed", got)
+	}
+	clock.SetTime(now.Add(pulseAge))
+	r.blind("b", errors.New("connection refused"))
+	if got := r.firewalls.stateOf(a); got.State != "" || got.Why == "" {
+		t.Errorf("%+v of what nobody can look at", got)
+	}
+}
+
+// A policy that the engine refuses has no effect, however long it is there.
+func TestRefusedByTheEngine(t *testing.T) {
+	for status, want := range map[string]snapshot.FirewallState{"True": snapshot.FirewallKept, "False": snapshot.FirewallPending} {
+		condition := map[string]any{"type": "Valid", "status": status, "message": "x"}
+		s := &firewallScope{
+			live: &unstructured.Unstructured{Object: map[string]any{"status": map[string]any{"conditions": []any{condition}}}},
+			seen: trial.Seen{Stage: trial.AllNodes, Note: trial.Note{Outcome: trial.Kept}},
+		}
+		if got := s.state(nil); got.State != want {
+			t.Errorf("Valid is %s: %+v", status, got)
+		}
+	}
+}

@@ -1,0 +1,227 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package engines
+
+import (
+	"cmp"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
+)
+
+// Encryption between nodes. Settings say that it is asked for; keys that agents publish, that a node takes part. Sources: the engines'
+// own code and documentation.
+
+const (
+	wireGuard = "WireGuard"
+	ipsec     = "IPsec"
+
+	// Felix and Flannel write these on Nodes, Cilium's agents on CiliumNodes.
+	calicoKey     = "projectcalico.org/WireguardPublicKey"
+	flannelType   = "flannel.alpha.coreos.com/backend-type"
+	ciliumNodeKey = "wireguard" // of Object.Data
+	ciliumNodeSPI = "ipsec"
+)
+
+var ciliumNodes = snapshot.Source{Kind: snapshot.KindCiliumNode}
+
+// encryption is that of the engine, or of the plugin below it where the engine has none.
+func (c *choice) encryption() snapshot.NodeEncryption {
+	var out snapshot.NodeEncryption
+	for _, f := range []*Found{c.engine, c.base} {
+		if f == nil || f.NodeEncryption == nil {
+			continue
+		}
+		if s, problem := f.unread(); problem != "" {
+			return snapshot.NodeEncryption{Says: s.String() + " cannot be read: " + problem}
+		}
+		if e := f.NodeEncryption(f); out.State == "" || (out.State == snapshot.Unencrypted && e.State != "") {
+			out = e
+		}
+	}
+	return out
+}
+
+// unread returns a source of the engine's settings that cannot be read, or not yet, if there is one.
+func (f *Found) unread() (s snapshot.Source, problem string) {
+	if f.Reads == nil {
+		return s, ""
+	}
+	for _, s := range f.Reads(f) {
+		if r := f.Readings[s]; r.Problem != "" || r.Pending {
+			return s, cmp.Or(r.Problem, "not yet")
+		}
+	}
+	return s, ""
+}
+
+// keyed says that encryption is on, and looks which nodes show no key, for whatever cause.
+func (v *view) keyed(how, says string, has func(*snapshot.Node) bool) snapshot.NodeEncryption {
+	out := snapshot.NodeEncryption{State: snapshot.Encrypted, How: how, Says: says}
+	for i := range v.Nodes {
+		if n := &v.Nodes[i]; !has(n) {
+			out.Clear = append(out.Clear, n.Name)
+		}
+	}
+	if len(out.Clear) > 0 {
+		out.State = snapshot.EncryptedPartly
+	}
+	return out
+}
+
+func unencrypted(says string) snapshot.NodeEncryption {
+	return snapshot.NodeEncryption{State: snapshot.Unencrypted, Says: says}
+}
+
+// calicoEncryption: Felix publishes a node's key when its interface is up; nodes without one are sent to in the clear. Below Canal it
+// is Flannel that may encrypt.
+func calicoEncryption(f *Found) snapshot.NodeEncryption {
+	for _, family := range []struct{ key, suffix, how string }{
+		{"wireguardEnabled", "", wireGuard + ", IPv4"}, {"wireguardEnabledV6", "V6", wireGuard + ", IPv6"},
+	} {
+		for _, value := range felix(f, family.key) {
+			if !strings.EqualFold(value.value, "true") {
+				continue
+			}
+			return f.keyed(family.how, fmt.Sprintf("%s sets %s", value.from, family.key), func(n *snapshot.Node) bool {
+				return n.Annotations[calicoKey+family.suffix] != ""
+			})
+		}
+	}
+	if f.Base == baseFlannel {
+		return flannelEncryption(f)
+	}
+	return unencrypted("FelixConfiguration does not set wireguardEnabled")
+}
+
+// flannelEncryption goes by the backend that flanneld writes on its node.
+func flannelEncryption(f *Found) snapshot.NodeEncryption { return flannelKeyed(f, flannelBackend(f)) }
+
+// k3sEncryption is Flannel's, which is a part of k3s.
+func k3sEncryption(f *Found) snapshot.NodeEncryption { return flannelKeyed(f, k3sBackend(f)) }
+
+func flannelKeyed(f *Found, backend string) snapshot.NodeEncryption {
+	how := map[string]string{"wireguard": wireGuard, "wireguard-native": wireGuard, "ipsec": ipsec}[backend]
+	switch {
+	case backend == "", backend == "none":
+		return snapshot.NodeEncryption{}
+	case how == "":
+		return unencrypted("Flannel's backend is " + backend)
+	}
+	return f.keyed(how, "Flannel's backend is "+backend, func(n *snapshot.Node) bool {
+		on := n.Annotations[flannelType]
+		return on == "wireguard" || on == "ipsec"
+	})
+}
+
+// ciliumEncryption looks at every layer of settings, and at what agents publish of their nodes.
+func ciliumEncryption(f *Found) snapshot.NodeEncryption {
+	layers, err := ciliumLayers(f)
+	if err != nil {
+		return snapshot.NodeEncryption{Says: err.Error()}
+	}
+	how, from, without := "", "", map[string]bool{}
+	for _, l := range layers {
+		layer, by := ciliumEncrypts(l.values)
+		how, from = cmp.Or(how, layer), cmp.Or(from, by)
+		for _, n := range l.nodes {
+			without[n] = layer == ""
+		}
+	}
+	switch how {
+	case "":
+		return unencrypted("Cilium has neither enable-wireguard nor enable-ipsec")
+	case zTunnel:
+		return snapshot.NodeEncryption{State: snapshot.EncryptedPartly, How: how, Says: from + ", which is for the namespaces that ask for it alone"}
+	}
+	published := map[string]bool{}
+	for _, o := range f.objects(ciliumNodes) {
+		spi := o.Data[ciliumNodeSPI]
+		published[o.Name] = (how == wireGuard && o.Data[ciliumNodeKey] != "") || (how == ipsec && spi != "" && spi != "0")
+	}
+	out := f.keyed(how, from, func(n *snapshot.Node) bool { return published[n.Name] && !without[n.Name] })
+	if strict, _ := isBool(true)(layers[0].values["enable-encryption-strict-mode-egress"].value); !strict && how == wireGuard {
+		out.How += " without strict mode, so that the first packets to a new pod may go in the clear"
+	}
+	return out
+}
+
+const zTunnel = "ztunnel"
+
+// ciliumEncrypts says what a layer of settings turns on, and which object says so.
+func ciliumEncrypts(values map[string]ciliumValue) (how, from string) {
+	for _, s := range []struct{ key, how string }{{"enable-wireguard", wireGuard}, {"enable-ipsec", ipsec}, {"enable-ztunnel", zTunnel}} {
+		if on, err := strconv.ParseBool(strings.TrimSpace(values[s.key].value)); err == nil && on {
+			return s.how, values[s.key].from + " sets " + s.key
+		}
+	}
+	return "", ""
+}
+
+// ciliumNodeReads asks for CiliumNodes, of which there is one a node, only where they tell something.
+func ciliumNodeReads(f *Found) []snapshot.Source {
+	layers, err := ciliumLayers(f)
+	if err != nil {
+		return nil
+	}
+	for _, l := range layers {
+		if how, _ := ciliumEncrypts(l.values); how == wireGuard || how == ipsec {
+			return []snapshot.Source{ciliumNodes}
+		}
+	}
+	return nil
+}
+
+// antreaEncryption goes by the agents' file: it works with encapsulation alone.
+func antreaEncryption(f *Found) snapshot.NodeEncryption {
+	config, err := antreaConfig(f, "antrea-agent.conf")
+	if err != nil {
+		return snapshot.NodeEncryption{Says: err.Error()}
+	}
+	mode, where := text(config["trafficEncryptionMode"]), "ConfigMap "+f.DaemonSet.Namespace+"/antrea-config"
+	how := map[string]string{"wireguard": wireGuard, "ipsec": ipsec}[strings.ToLower(mode)]
+	switch encapsulation := strings.ToLower(text(config["trafficEncapMode"])); {
+	case how == "" && (mode == "" || strings.EqualFold(mode, "none")):
+		return unencrypted(where + " does not set trafficEncryptionMode")
+	case how == "":
+		return snapshot.NodeEncryption{Says: fmt.Sprintf("%s sets trafficEncryptionMode: %s, which is not known", where, mode)}
+	case encapsulation != "" && encapsulation != "encap":
+		return unencrypted(fmt.Sprintf("%s sets trafficEncryptionMode: %s, which has no effect with trafficEncapMode: %s", where, mode, encapsulation))
+	}
+	return snapshot.NodeEncryption{State: snapshot.Encrypted, How: how, Says: where + " sets trafficEncryptionMode; nodes show no keys"}
+}
+
+// ovnEncryption goes by OpenShift's operator, or by the DaemonSet that upstream runs for it.
+func ovnEncryption(f *Found) snapshot.NodeEncryption {
+	for i := range f.DaemonSets {
+		if d := &f.DaemonSets[i]; d.Name == "ovn-ipsec" && d.Namespace == f.DaemonSet.Namespace {
+			return snapshot.NodeEncryption{State: snapshot.Encrypted, How: ipsec, Says: d.String() + " runs; nodes show no keys"}
+		}
+	}
+	objects := f.objects(openShiftSDN)
+	for i := range objects {
+		o := &objects[i]
+		switch mode := text(field(o, "spec", "defaultNetwork", "ovnKubernetesConfig", "ipsecConfig", "mode")); mode {
+		case "Full":
+			return snapshot.NodeEncryption{State: snapshot.Encrypted, How: ipsec, Says: o.String() + " sets ipsecConfig.mode: Full; nodes show no keys"}
+		case "External":
+			return unencrypted(o.String() + " sets ipsecConfig.mode: External, which leaves out pods")
+		}
+	}
+	return unencrypted("OVN-Kubernetes runs without IPsec")
+}
+
+func kindnetEncryption(f *Found) snapshot.NodeEncryption {
+	if on, _ := isBool(true)(f.Agent.Flags["ipsec-overlay"]); on {
+		return snapshot.NodeEncryption{State: snapshot.Encrypted, How: ipsec, Says: f.DaemonSet.String() + " runs with --ipsec-overlay; nodes show no keys"}
+	}
+	return unencrypted(f.DaemonSet.String() + " runs without --ipsec-overlay")
+}
+
+// never is for plugins that have nothing of the kind.
+func never(name string) func(*Found) snapshot.NodeEncryption {
+	return func(*Found) snapshot.NodeEncryption { return unencrypted(name + " cannot encrypt") }
+}

@@ -1,0 +1,46 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package management
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+
+	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
+)
+
+// nodeTrafficEncrypted (4.3; PCI DSS 2.2.7, 4.2.1): what supporting systems send from node to node is encrypted below them as well. It
+// is for an assessor to see, and no verdict: the guidance asks the systems themselves to encrypt, on any network.
+func nodeTrafficEncrypted(s Subject, v *verdicts) {
+	const (
+		subject = "Pod traffic between nodes"
+		remedy  = "Turn on WireGuard or IPsec in the network plugin, or let every supporting system use TLS"
+	)
+	n := s.Network
+	switch n.State {
+	case snapshot.Encrypted:
+		v.pass(subject, fmt.Sprintf("it is encrypted by %s (%s)", n.How, n.Says))
+	case snapshot.EncryptedPartly:
+		evidence := fmt.Sprintf("it is encrypted by %s (%s)", n.How, n.Says)
+		if len(n.Clear) > 0 {
+			evidence += ", but not from and to " + some(n.Clear)
+		}
+		v.warn(pcinetv1alpha1.ReasonPlaintext, subject, evidence, "See why the network plugin publishes no key there; its log says so")
+	case snapshot.Unencrypted:
+		v.warn(pcinetv1alpha1.ReasonPlaintext, subject, "it is not encrypted: "+n.Says, remedy)
+	default:
+		v.skip(subject, cmp.Or(n.Says, "nothing in the API shows whether it is encrypted"))
+	}
+}
+
+// some names the first of a sorted list.
+func some(names []string) string {
+	const most = 3
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+}

@@ -1,0 +1,153 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package management
+
+import (
+	"context"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
+)
+
+// Kinds of others, which a cluster may have.
+var (
+	serviceMonitors     = schema.GroupVersionKind{Group: "monitoring.coreos.com", Version: "v1", Kind: "ServiceMonitor"}
+	peerAuthentications = schema.GroupVersionKind{Group: "security.istio.io", Version: "v1", Kind: "PeerAuthentication"}
+)
+
+// optional lists a kind that may not be served; then there is nothing of it.
+func optional(ctx context.Context, i *inventory, kind schema.GroupVersionKind, resource string, each func(*unstructured.Unstructured)) {
+	for more := ""; ; {
+		list := &unstructured.UnstructuredList{}
+		list.SetGroupVersionKind(kind.GroupVersion().WithKind(kind.Kind + "List"))
+		switch err := i.reader.List(ctx, list, client.Limit(page), client.Continue(more)); {
+		case apierrors.IsNotFound(err), apimeta.IsNoMatchError(err):
+			return
+		case err != nil:
+			i.gap(resource, err)
+			return
+		}
+		for n := range list.Items {
+			each(&list.Items[n])
+		}
+		if more = list.GetContinue(); more == "" {
+			return
+		}
+	}
+}
+
+// monitor is what a ServiceMonitor selects: what Prometheus scrapes, whatever it is called.
+type monitor struct {
+	// namespaces are those of the Services; nil for all.
+	namespaces []string
+	selector   labels.Selector
+	// ports are names of ports of the Services, behind ports of their pods, by number or name; all says that no port is named, so that
+	// every one is scraped (prometheus-operator pkg/prometheus/promcfg.go).
+	ports  []string
+	behind []intstr.IntOrString
+	all    bool
+	// object names it; missed says that a gap tells of a port behind that was not found.
+	object string
+	missed bool
+}
+
+// scrapedService is the part of a ServiceMonitor's spec that is read (monitoring.coreos.com/v1).
+type scrapedService struct {
+	Selector          metav1.LabelSelector `json:"selector"`
+	NamespaceSelector struct {
+		Any        bool     `json:"any"`
+		MatchNames []string `json:"matchNames"`
+	} `json:"namespaceSelector"`
+	Endpoints []struct {
+		Port       string              `json:"port"`
+		TargetPort *intstr.IntOrString `json:"targetPort"`
+		TLSConfig  struct {
+			InsecureSkipVerify bool `json:"insecureSkipVerify"`
+		} `json:"tlsConfig"`
+	} `json:"endpoints"`
+}
+
+// monitoring finds what is scraped, and who is told not to verify whom.
+func (i *inventory) monitoring(ctx context.Context) {
+	optional(ctx, i, serviceMonitors, "servicemonitors.monitoring.coreos.com", func(o *unstructured.Unstructured) {
+		var spec scrapedService
+		object := "ServiceMonitor " + o.GetNamespace() + "/" + o.GetName()
+		raw, _ := o.Object["spec"].(map[string]any)
+		err := runtime.DefaultUnstructuredConverter.FromUnstructured(raw, &spec)
+		selector, selectorErr := metav1.LabelSelectorAsSelector(&spec.Selector)
+		if err != nil || selectorErr != nil {
+			i.out.Gaps = append(i.out.Gaps, snapshot.Gap{
+				What: object, Why: "its spec is not understood, by Prometheus neither", Remedy: "Correct it: kubectl get servicemonitor -o yaml", Minor: true,
+			})
+			return
+		}
+		m := monitor{namespaces: spec.NamespaceSelector.MatchNames, selector: selector, object: object}
+		if spec.NamespaceSelector.Any {
+			m.namespaces = nil
+		} else if len(m.namespaces) == 0 {
+			m.namespaces = []string{o.GetNamespace()}
+		}
+		for _, e := range spec.Endpoints {
+			switch {
+			case e.Port != "":
+				m.ports = append(m.ports, e.Port)
+			case e.TargetPort != nil && *e.TargetPort != intstr.IntOrString{} && *e.TargetPort != intstr.FromString(""):
+				m.behind = append(m.behind, *e.TargetPort)
+			default:
+				m.all = true
+			}
+			if e.TLSConfig.InsecureSkipVerify {
+				i.out.Callees = append(i.out.Callees, snapshot.Callee{Object: object, Caller: "Prometheus", Unverified: true})
+			}
+		}
+		i.monitors = append(i.monitors, m)
+	})
+}
+
+// scraped adds the ports of a Service that Prometheus scrapes. A port of its pods that the Service spells otherwise, or does not have, is a
+// gap: one for each ServiceMonitor. Cost: the number of ServiceMonitors.
+func (i *inventory) scraped(s *corev1.Service) {
+	for n := range i.monitors {
+		m := &i.monitors[n]
+		if (m.namespaces != nil && !slices.Contains(m.namespaces, s.Namespace)) || !m.selector.Matches(labels.Set(s.Labels)) {
+			continue
+		}
+		for _, p := range s.Spec.Ports {
+			if m.all || slices.Contains(m.ports, p.Name) || slices.Contains(m.behind, p.TargetPort) {
+				key := types.NamespacedName{Namespace: s.Namespace, Name: s.Name}
+				i.targets = append(i.targets, &target{service: key, port: p.Port, portName: new(p.Name), scraped: true, like: snapshot.Interface{
+					Role: snapshot.RoleSupporting, Object: "Service " + key.String(), System: "metrics of " + s.Name,
+				}})
+			}
+		}
+		i.missed(m, s)
+	}
+}
+
+// missed notes that a ServiceMonitor has ports of a Service's pods scraped to which no port of the Service leads.
+func (i *inventory) missed(m *monitor, s *corev1.Service) {
+	at := slices.IndexFunc(m.behind, func(b intstr.IntOrString) bool {
+		return !slices.ContainsFunc(s.Spec.Ports, func(p corev1.ServicePort) bool { return p.TargetPort == b })
+	})
+	if m.missed || at < 0 {
+		return
+	}
+	m.missed = true
+	i.out.Gaps = append(i.out.Gaps, snapshot.Gap{
+		What: m.object + ", targetPort " + m.behind[at].String(), Why: "no port of Service " + s.Namespace + "/" + s.Name + " has it as its targetPort, so it was not looked at",
+		Remedy: "Name a port of the Service in its port", Traffic: true,
+	})
+}
