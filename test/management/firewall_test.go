@@ -335,8 +335,8 @@ func TestHostFirewallEnforced(t *testing.T) { //nolint:paralleltest // the ports
 	}
 
 	t.Log("an API server that refuses another list leaves it, too; once it does not, the list is tried, and meanwhile nobody says that it is enforced")
+	s.refuse(t) // first: once it is noted that one was kept, the list that is declared would be tried
 	s.note(t, trial.NewNote(allowing("10.5.0.0/24"), trial.Kept, ""))
-	s.refuse(t)
 	s.declare(t, list("10.5.0.0/22"))
 	s.await(t, restricted+"False/HostFirewallPending: it could not be written")
 	if p := s.firewall(t); p == nil || p.GetResourceVersion() != kept.GetResourceVersion() {
