@@ -20,7 +20,9 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/internal/deadman"
+	"github.com/pcinetwork/pci-network-baseline/internal/policy"
 	"github.com/pcinetwork/pci-network-baseline/internal/probe/contact"
 	"github.com/pcinetwork/pci-network-baseline/internal/render"
 	"github.com/pcinetwork/pci-network-baseline/internal/trial"
@@ -45,9 +47,15 @@ func (r *FirewallReconciler) observe(ctx context.Context, s *firewallScope) {
 	if !s.known {
 		return
 	}
-	if w.stage != s.seen.Stage || s.now.Sub(w.lookedAt) > pulseAge { // nobody has looked meanwhile
+	if w.stage != s.seen.Stage {
+		w.begun, w.since = s.now, s.now
+	}
+	if s.now.Sub(w.lookedAt) > pulseAge { // nobody has looked meanwhile
 		w.since = s.now
 	}
+	s.seen.AtStage = s.now.Sub(w.begun)
+	confirmed := s.baseline.Annotations[pcinetv1alpha1.AnnotationHostFirewallConfirmed]
+	s.seen.Confirmed = confirmed == trial.Hash(s.wanted.policy.Allowed) || s.before().Within(s.intent(trial.AllNodes))
 	w.stage, w.lookedAt = s.seen.Stage, s.now
 	s.answers(r.contact(ctx, s))
 }
@@ -231,22 +239,14 @@ func (r *FirewallReconciler) take(ctx context.Context, s *firewallScope) error {
 	log := ctrl.LoggerFrom(ctx).WithValues("baseline", s.name, "stage", s.seen.Stage)
 	switch s.act {
 	case trial.TakeBack:
-		why := s.why()
-		if err := r.Applier.Delete(ctx, s.live); err != nil {
-			return err // and no sign: the dead man may be able to
-		}
-		log.Info("Took the firewall on nodes back", "cause", why)
-		if s.seen.Stage == trial.Strange { // which says nothing of the list
-			return nil
-		}
-		s.seen.Note = trial.NewNote(s.intent(trial.AllNodes), trial.Tried, why)
-		return r.sign(ctx, s, s.seen.Note.String())
+		return r.takeBack(ctx, s)
 	case trial.Try:
 		return r.put(ctx, s, trial.OneNode)
 	case trial.Widen:
 		return r.put(ctx, s, trial.AllNodes)
 	case trial.Keep:
-		s.seen.Note = trial.NewNote(s.intent(trial.AllNodes), trial.Kept, "")
+		kept := s.intent(trial.AllNodes)
+		s.seen.Note = trial.NewNote(kept, trial.Kept, "").After(trial.StandingOf(kept))
 		log.Info("The firewall on nodes is kept")
 		return r.sign(ctx, s, s.seen.Note.String())
 	case trial.Restore:
@@ -262,26 +262,45 @@ func (r *FirewallReconciler) take(ctx context.Context, s *firewallScope) error {
 	return nil
 }
 
+// takeBack has the live policy say again what was kept before, or deletes it.
+func (r *FirewallReconciler) takeBack(ctx context.Context, s *firewallScope) error {
+	why, before, strange := s.why(), s.before(), s.seen.Stage == trial.Strange
+	note := trial.NewNote(s.intent(trial.AllNodes), trial.Tried, why).After(before)
+	var err error
+	if before == nil {
+		err = r.Applier.Delete(ctx, s.live)
+	} else {
+		err = r.write(ctx, s, policy.HostFirewall{Baseline: s.name, Allowed: before.Allowed, Ports: before.Ports})
+		s.seen.Stage = trial.Earlier
+	}
+	if err != nil {
+		return err // and no sign: the dead man may be able to
+	}
+	ctrl.LoggerFrom(ctx).Info("Took the firewall on nodes back", "baseline", s.name, "cause", why, "restored", before != nil)
+	if strange { // which says nothing of the list
+		return nil
+	}
+	s.seen.Note = note
+	return r.sign(ctx, s, note.String())
+}
+
 // hold makes the live policy what it is to be, and leaves what is noted.
 func (r *FirewallReconciler) hold(ctx context.Context, s *firewallScope) error {
 	if err := r.sign(ctx, s, s.noted()); err != nil {
 		return err
 	}
-	return r.write(ctx, s, s.seen.Stage)
+	return r.write(ctx, s, s.intent(s.seen.Stage))
 }
 
 // put writes the policy for a stage, once the note is written that it was tried: what comes after may be the end of this process.
 func (r *FirewallReconciler) put(ctx context.Context, s *firewallScope, stage trial.Stage) error {
-	before, note := s.noted(), trial.NewNote(s.intent(stage), trial.Tried, "")
-	if live, ok := s.read(); ok && s.seen.Stage == trial.Earlier {
-		note = note.After(live)
-	}
+	noted, note := s.noted(), trial.NewNote(s.intent(stage), trial.Tried, "").After(s.before())
 	if err := r.sign(ctx, s, note.String()); err != nil {
 		return err
 	}
-	err := r.write(ctx, s, stage)
+	err := r.write(ctx, s, s.intent(stage))
 	if stale(err) || refusal(err) != "" { // nothing was tried; of another error it is not known
-		return errors.Join(err, r.sign(ctx, s, before))
+		return errors.Join(err, r.sign(ctx, s, noted))
 	}
 	if err != nil {
 		return err
@@ -291,9 +310,9 @@ func (r *FirewallReconciler) put(ctx context.Context, s *firewallScope, stage tr
 	return nil
 }
 
-// write makes the live policy say what it is to say at a stage.
-func (r *FirewallReconciler) write(ctx context.Context, s *firewallScope, stage trial.Stage) error {
-	objects := render.HostFirewall(layer, s.intent(stage))
+// write makes the live policy say what is intended.
+func (r *FirewallReconciler) write(ctx context.Context, s *firewallScope, f policy.HostFirewall) error {
+	objects := render.HostFirewall(layer, f)
 	if len(objects) != 1 {
 		return errors.New("there is no port to close, or nobody to let in")
 	}
@@ -311,6 +330,19 @@ func (r *FirewallReconciler) write(ctx context.Context, s *firewallScope, stage 
 		s.watched.uid = change.Object.GetUID()
 	}
 	return err
+}
+
+// before is what was kept before what is tried, nil for nothing.
+func (s *firewallScope) before() *trial.Standing {
+	switch s.seen.Stage {
+	case trial.Absent: // whoever deleted it had a reason
+		return nil
+	case trial.Earlier:
+		live, _ := s.read()
+		return trial.StandingOf(live)
+	default:
+		return s.seen.Note.Before
+	}
 }
 
 // noted is what is noted, of whatever list; "" for nothing.

@@ -69,9 +69,9 @@ type FirewallReconciler struct {
 
 // firewallWatched is what this process has seen of one baseline's firewall.
 type firewallWatched struct {
-	stage trial.Stage
-	// since is when it was first at this stage, with everybody answering.
-	since time.Time
+	// stage is the last one that was seen, begun when it was seen first, and since is from when on everybody has answered.
+	stage        trial.Stage
+	begun, since time.Time
 	// pulse is the version of the dead man's Lease, first looked at when it began; pulseAt is when it changed last, zero if it has not.
 	pulse          string
 	began, pulseAt time.Time

@@ -11,8 +11,10 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/duration"
 	ctrl "sigs.k8s.io/controller-runtime"
 
+	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/internal/render"
 	"github.com/pcinetwork/pci-network-baseline/internal/render/cilium"
 	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
@@ -28,6 +30,8 @@ func (s *firewallScope) why() string {
 		return s.seen.Contact
 	case !s.seen.Armed:
 		return s.unarmed
+	case s.seen.Fit != trial.Misfits:
+		return "no person said that people still come in"
 	default:
 		return "it would be refused now, as other findings say"
 	}
@@ -55,10 +59,20 @@ func (s *firewallScope) state(err error) snapshot.Firewall {
 	case s.act == trial.Wait || s.act == trial.TakeBack:
 		return s.waiting()
 	case s.seen.Stage == trial.OneNode:
-		return snapshot.Firewall{State: snapshot.FirewallTrying, Why: "it is tried on the nodes that are labelled " + render.LabelHostFirewall + "=" + render.HostFirewallTrial}
+		return snapshot.Firewall{State: snapshot.FirewallTrying, Why: s.trying()}
 	default:
 		return snapshot.Firewall{State: snapshot.FirewallTrying, Why: "it is on all nodes, and watched"}
 	}
+}
+
+// trying says what is tried, and what is asked of a person meanwhile.
+func (s *firewallScope) trying() string {
+	why := "it is tried on the nodes that are labelled " + render.LabelHostFirewall + "=" + render.HostFirewallTrial
+	if s.seen.Confirmed {
+		return why
+	}
+	return fmt.Sprintf("%s, and taken back in %s unless a person says that administrators and pipelines still come in by them: kubectl annotate pcinb %s %s=%s --overwrite",
+		why, duration.HumanDuration(trial.Confirm), s.name, pcinetv1alpha1.AnnotationHostFirewallConfirmed, trial.Hash(s.wanted.policy.Allowed))
 }
 
 // invalid says why the engine's agents refuse the live policy, or "".

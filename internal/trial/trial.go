@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"go4.org/netipx"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -50,7 +51,7 @@ func StageOf(live *policy.HostFirewall, wanted policy.HostFirewall, trial metav1
 		return AllNodes
 	case same && live.Nodes.Size() > 0 && apiequality.Semantic.DeepEqual(live.Nodes, trial):
 		return OneNode
-	case live.Nodes.Size() == 0 && (noted.Outcome == Kept || noted.Before == hash(live.Allowed)):
+	case live.Nodes.Size() == 0 && (noted.Outcome == Kept || noted.Before.is(live.Allowed)):
 		return Earlier
 	default:
 		return Strange
@@ -79,19 +80,48 @@ type Note struct {
 	Outcome Outcome `json:"outcome"`
 	// Ports were closed.
 	Ports []int32 `json:"ports,omitempty"`
-	// Before is a hash of the list that was kept on all nodes when this one was tried; "" for none. Whoever ends before the policy is written
-	// leaves that one in place.
-	Before string `json:"before,omitempty"`
+	// Before is what was kept on all nodes last, nil for nothing: this list, or the one that stood when this one was tried. Whoever ends before
+	// the policy is written leaves it in place, and if this one fails it is put back.
+	Before *Standing `json:"before,omitempty"`
 	// Why it was taken back; "" if it was not, or by somebody else than the operator.
 	Why string `json:"why,omitempty"`
 }
 
-// NewNote returns a note of a firewall's list.
-func NewNote(f policy.HostFirewall, o Outcome, why string) Note {
-	return Note{List: hash(f.Allowed), Outcome: o, Ports: f.Ports, Why: why}
+// Standing is a list that was kept, and the ports that it closed.
+type Standing struct {
+	Allowed []netip.Prefix `json:"allowed"`
+	Ports   []int32        `json:"ports"`
 }
 
-func hash(allowed []netip.Prefix) string {
+// StandingOf returns the part of a firewall on all nodes that is noted.
+func StandingOf(f policy.HostFirewall) *Standing {
+	return &Standing{Allowed: f.Allowed, Ports: f.Ports}
+}
+
+func (k *Standing) is(allowed []netip.Prefix) bool {
+	return k != nil && Hash(k.Allowed) == Hash(allowed)
+}
+
+// Within says whether everybody whom it let in is let in by f, too, so that f shuts nobody out who was not shut out before.
+func (k *Standing) Within(f policy.HostFirewall) bool {
+	if k == nil || !holds(k.Ports, f.Ports) {
+		return false
+	}
+	var b netipx.IPSetBuilder
+	for _, p := range f.Allowed {
+		b.AddPrefix(p)
+	}
+	allowed, err := b.IPSet()
+	return err == nil && !slices.ContainsFunc(k.Allowed, func(p netip.Prefix) bool { return !allowed.ContainsPrefix(p) })
+}
+
+// NewNote returns a note of a firewall's list.
+func NewNote(f policy.HostFirewall, o Outcome, why string) Note {
+	return Note{List: Hash(f.Allowed), Outcome: o, Ports: f.Ports, Why: why}
+}
+
+// Hash names a list, in 16 hexadecimal digits.
+func Hash(allowed []netip.Prefix) string {
 	var text strings.Builder
 	for _, p := range allowed {
 		text.WriteString(p.String() + " ")
@@ -109,25 +139,25 @@ func (n Note) String() string {
 	return string(data)
 }
 
-// After returns n, which is of a list that is tried where another one stands, that was kept.
-func (n Note) After(live policy.HostFirewall) Note {
-	n.Before = hash(live.Allowed)
+// After returns n, with what was kept last.
+func (n Note) After(before *Standing) Note {
+	n.Before = before
 	return n
 }
 
-// ReadNote reads a note about this list; the zero one where there is none, or none that can be read.
+// ReadNote reads what is noted of this list; of another one it says what was kept before. The zero Note where there is none, or none that can be read.
 func ReadNote(text string, allowed []netip.Prefix) Note {
 	var n Note
 	if err := json.Unmarshal([]byte(text), &n); err != nil {
 		return Note{}
 	}
-	switch hash(allowed) {
-	case n.List:
+	switch {
+	case n.List == Hash(allowed):
 		return n
-	case n.Before:
-		return Note{List: n.Before, Outcome: Kept}
+	case n.Before.is(allowed):
+		return Note{List: Hash(allowed), Outcome: Kept, Ports: n.Before.Ports}
 	default:
-		return Note{}
+		return Note{Before: n.Before}
 	}
 }
 
@@ -158,13 +188,17 @@ const (
 	Widen Act = "Widen"
 	// Keep notes that it is kept.
 	Keep Act = "Keep"
-	// TakeBack deletes it.
+	// TakeBack puts back what was kept before, and if that is nothing deletes it.
 	TakeBack Act = "TakeBack"
 )
 
 // Enough is for how long everybody must answer before the next step. It is longer than what the API server takes to notice that a kubelet
 // does not: 40 s of silence (--node-monitor-grace-period is 50 s since Kubernetes 1.32), and 5 s until it says so.
 const Enough = 90 * time.Second
+
+// Confirm is for how long a person may take to say that people come in by a node of the trial. No look sees people, who come from outside of the
+// cluster, and one who is cut off cannot say anything: so that nothing is said takes it back.
+const Confirm = 10 * time.Minute
 
 // Seen is what the next step goes by.
 type Seen struct {
@@ -177,6 +211,10 @@ type Seen struct {
 	Contact string
 	// For is for how long this process has seen the stage, and everybody answer.
 	For time.Duration
+	// AtStage is for how long this process has seen the stage, whoever answered. Confirmed says that a person has confirmed the wanted list, or
+	// that it shuts nobody out who came in before.
+	AtStage   time.Duration
+	Confirmed bool
 	// Note is about the wanted list.
 	Note Note
 }
@@ -211,11 +249,15 @@ func Next(s Seen) Act {
 	return Try
 }
 
-// watch takes it back in doubt, and goes on when everybody has answered for long enough.
+// watch takes it back in doubt, and goes on when everybody has answered for long enough, and from the trial's nodes once a person has confirmed it.
 func (s Seen) watch(onward Act) Act {
 	switch {
 	case s.Contact != "" || !s.Armed && !s.Awaited || s.Fit == Misfits:
 		return TakeBack
+	case s.Stage == OneNode && !s.Confirmed:
+		if s.AtStage >= Confirm {
+			return TakeBack
+		}
 	case s.For >= Enough:
 		return onward
 	}

@@ -71,7 +71,12 @@ func TestNext(t *testing.T) {
 		"an earlier list, the new one refused":   {trial.Seen{Stage: trial.Earlier, Fit: trial.Misfits, Armed: true}, trial.Wait},
 		"an earlier list, nobody to take back":   {trial.Seen{Stage: trial.Earlier, Fit: trial.Fits}, trial.Wait},
 		"on one node, for a moment":              {trial.Seen{Stage: trial.OneNode, Fit: trial.Fits, Armed: true, Note: tried, For: short}, trial.Hold},
-		"on one node, long enough":               {trial.Seen{Stage: trial.OneNode, Fit: trial.Fits, Armed: true, Note: tried, For: long}, trial.Widen},
+		"on one node, long enough":               {trial.Seen{Stage: trial.OneNode, Fit: trial.Fits, Armed: true, Note: tried, For: long, Confirmed: true}, trial.Widen},
+		"on one node, confirmed at once":         {trial.Seen{Stage: trial.OneNode, Fit: trial.Fits, Armed: true, Note: tried, For: short, Confirmed: true}, trial.Hold},
+		"on one node, not confirmed":             {trial.Seen{Stage: trial.OneNode, Fit: trial.Fits, Armed: true, Note: tried, For: long, AtStage: trial.Confirm - time.Second}, trial.Hold},
+		"on one node, never confirmed":           {trial.Seen{Stage: trial.OneNode, Fit: trial.Fits, Armed: true, Note: tried, For: short, AtStage: trial.Confirm}, trial.TakeBack},
+		"on one node, confirmed in the end":      {trial.Seen{Stage: trial.OneNode, Fit: trial.Fits, Armed: true, Note: tried, For: long, AtStage: trial.Confirm, Confirmed: true}, trial.Widen},
+		"on all nodes, no longer confirmed":      {trial.Seen{Stage: trial.AllNodes, Fit: trial.Fits, Armed: true, Note: tried, For: long, AtStage: trial.Confirm}, trial.Keep},
 		"on one node, after a start":             {trial.Seen{Stage: trial.OneNode, Fit: trial.Unknown, Armed: true, Note: tried}, trial.Hold},
 		"on one node, somebody does not answer":  {trial.Seen{Stage: trial.OneNode, Fit: trial.Fits, Armed: true, Note: tried, For: long, Contact: "x"}, trial.TakeBack},
 		"on one node, the dead man is away":      {trial.Seen{Stage: trial.OneNode, Fit: trial.Fits, Note: tried, For: long}, trial.TakeBack},
@@ -124,7 +129,7 @@ func TestNoteBeforeThePolicy(t *testing.T) {
 		"another list": {Ports: []int32{10250}, Allowed: ranges("10.0.0.0/8")},
 		"another port": {Ports: []int32{6443, 10250}, Allowed: old.Allowed},
 	} {
-		text := trial.NewNote(wanted, trial.Tried, "").After(old).String()
+		text := trial.NewNote(wanted, trial.Tried, "").After(trial.StandingOf(old)).String()
 		seen := trial.Seen{
 			Stage: trial.StageOf(&old, wanted, one, trial.ReadNote(text, old.Allowed)), Fit: trial.Fits, Armed: true,
 			Note: trial.ReadNote(text, wanted.Allowed),
@@ -135,6 +140,35 @@ func TestNoteBeforeThePolicy(t *testing.T) {
 		forgotten := trial.NewNote(wanted, trial.Tried, "").String() // as when none was kept before
 		if got := trial.StageOf(&old, wanted, one, trial.ReadNote(forgotten, old.Allowed)); got != trial.Strange {
 			t.Errorf("%s, with none kept before: %s", name, got)
+		}
+	}
+}
+
+// What was kept before is what another list is tried in place of, and what comes back, whatever list is wanted by then.
+func TestNoteOfAnotherList(t *testing.T) {
+	before := trial.StandingOf(policy.HostFirewall{Ports: []int32{10250}, Allowed: ranges("10.0.0.0/9")})
+	text := trial.NewNote(policy.HostFirewall{Allowed: ranges("10.0.0.0/8")}, trial.Tried, "").After(before).String()
+	if got, want := trial.ReadNote(text, ranges("192.0.2.0/24")), (trial.Note{Before: before}); !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+}
+
+func TestWithin(t *testing.T) {
+	before := trial.StandingOf(policy.HostFirewall{Ports: []int32{6443, 10250}, Allowed: ranges("10.0.0.0/9", "192.0.2.0/24")})
+	for name, tc := range map[string]struct {
+		before *trial.Standing
+		f      policy.HostFirewall
+		want   bool
+	}{
+		"wider":                {before, policy.HostFirewall{Ports: []int32{6443}, Allowed: ranges("10.0.0.0/8", "192.0.2.0/25", "192.0.2.128/25")}, true},
+		"the same":             {before, policy.HostFirewall{Ports: before.Ports, Allowed: before.Allowed}, true},
+		"a range is gone":      {before, policy.HostFirewall{Ports: []int32{6443}, Allowed: ranges("10.0.0.0/8")}, false},
+		"half of it is gone":   {before, policy.HostFirewall{Ports: []int32{6443}, Allowed: ranges("10.0.0.0/8", "192.0.2.0/25")}, false},
+		"another port":         {before, policy.HostFirewall{Ports: []int32{443, 6443}, Allowed: before.Allowed}, false},
+		"nothing stood before": {nil, policy.HostFirewall{Allowed: before.Allowed}, false},
+	} {
+		if got := tc.before.Within(tc.f); got != tc.want {
+			t.Errorf("%s: %t", name, got)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -78,6 +79,18 @@ func awaitKept(t *testing.T, b *pcinetv1alpha1.PCINetworkBaseline) {
 	}
 }
 
+// confirm does what the message asks of a person while a list is tried.
+func confirm(t *testing.T, b *pcinetv1alpha1.PCINetworkBaseline) {
+	t.Helper()
+	awaitAccess(t, b, pcinetv1alpha1.ReasonHostFirewallPending, "kubectl annotate pcinb")
+	message := run(t, "get", "pcinb", b.Name, "-o", `jsonpath={.status.conditions[?(@.type=="ManagementAccessRestricted")].message}`)
+	command := regexp.MustCompile(`kubectl (annotate pcinb \S+ \S+=[0-9a-f]{16} --overwrite)`).FindStringSubmatch(message)
+	if command == nil {
+		t.Fatal(message)
+	}
+	run(t, strings.Fields(command[1])...)
+}
+
 // kubelet sends a signal to the kubelet of the second node.
 func kubelet(ctx context.Context, t *testing.T, signal string) {
 	t.Helper()
@@ -120,6 +133,7 @@ func TestHostFirewallEnforced(t *testing.T) {
 	awaitOutside(t, "BLOCKED", first...)
 	awaitOutside(t, "OPEN", second...)
 	healthy(t, local, remote, host)
+	confirm(t, b)
 
 	t.Log("a kubelet stops answering while it is tried")
 	t.Cleanup(func() { kubelet(context.WithoutCancel(t.Context()), t, "CONT") })

@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -91,6 +93,12 @@ func (s *site) later(t *testing.T) bool {
 	return true
 }
 
+// says says whether a policy names a range.
+func says(p *unstructured.Unstructured, r string) bool {
+	data, err := p.MarshalJSON()
+	return err == nil && strings.Contains(string(data), strconv.Quote(r))
+}
+
 func absent(p *unstructured.Unstructured) bool     { return p == nil }
 func present(p *unstructured.Unstructured) bool    { return p != nil && onTrial(p) }
 func everywhere(p *unstructured.Unstructured) bool { return p != nil && !onTrial(p) }
@@ -123,6 +131,18 @@ func (s *site) alive(t *testing.T, node, policy string) (stop func()) {
 	})
 	t.Cleanup(stop)
 	return stop
+}
+
+// confirm does what the message asks of a person while a list is tried.
+func (s *site) confirm(t *testing.T) {
+	t.Helper()
+	b := s.await(t, "ManagementAccessRestricted=False/HostFirewallPending: kubectl annotate pcinb")
+	message := apimeta.FindStatusCondition(b.Status.Conditions, pcinetv1alpha1.ConditionManagementAccessRestricted).Message
+	command := regexp.MustCompile(`kubectl (annotate pcinb \S+ \S+=[0-9a-f]{16} --overwrite)`).FindStringSubmatch(message)
+	if command == nil {
+		t.Fatal(message)
+	}
+	s.kubectl(t, strings.Fields(command[1])...)
 }
 
 // running makes a pod of an account that runs on a node.
@@ -279,10 +299,25 @@ func TestHostFirewallEnforced(t *testing.T) { //nolint:paralleltest // the ports
 	})
 	s.await(t, restricted+"False/HostFirewallTakenBack: no dead man shows a pulse")
 
-	t.Log("it is tried, widened and kept")
+	t.Log("nobody says that people still come in")
 	s.alive(t, "cp", "pcinb-management-hosts")
 	s.note(t, trial.Note{})
 	s.awaitFirewall(t, "it is tried again", present)
+	s.await(t, restricted+"False/HostFirewallPending: taken back in 10m unless a person says")
+	for began := s.clock.Now(); s.clock.Now().Sub(began) < 2*trial.Enough; {
+		s.later(t)
+	}
+	if p := s.firewall(t); !present(p) {
+		t.Fatalf("long before it is %v", p)
+	}
+	s.clock.SetTime(s.clock.Now().Add(trial.Confirm))
+	s.awaitFirewall(t, "it is taken back", absent)
+	s.await(t, restricted+"False/HostFirewallTakenBack: no person said that people still come in")
+
+	t.Log("it is tried, confirmed, widened and kept")
+	s.note(t, trial.Note{})
+	s.awaitFirewall(t, "it is tried again", present)
+	s.confirm(t)
 	s.await(t, restricted+"False/HostFirewallPending: it is tried")
 	tried := s.firewall(t)
 	stop()
@@ -326,7 +361,7 @@ func TestHostFirewallEnforced(t *testing.T) { //nolint:paralleltest // the ports
 
 	t.Log("a process that ends before it has written another list leaves the one that was kept")
 	stop()
-	s.note(t, trial.NewNote(allowing("10.5.0.0/23"), trial.Tried, "").After(allowing("10.5.0.0/24")))
+	s.note(t, trial.NewNote(allowing("10.5.0.0/23"), trial.Tried, "").After(trial.StandingOf(allowing("10.5.0.0/24"))))
 	s.declare(t, list("10.5.0.0/23"))
 	stop = s.operate(t)
 	s.await(t, restricted+"False/HostFirewallTakenBack")
@@ -350,6 +385,16 @@ func TestHostFirewallEnforced(t *testing.T) { //nolint:paralleltest // the ports
 		}
 		return present(p)
 	})
+
+	t.Log("it fails, and the list that was kept comes back")
+	worker.cutOff.Store(true)
+	s.awaitFirewall(t, "the earlier list is on all nodes", func(p *unstructured.Unstructured) bool { return everywhere(p) && says(p, "10.5.0.0/24") })
+	s.await(t, restricted+"False/HostFirewallTakenBack: An earlier list")
+	worker.cutOff.Store(false)
+	s.note(t, trial.NewNote(allowing("10.5.0.0/24"), trial.Kept, "")) // a person lets it be tried again, and knows what stands
+	s.awaitFirewall(t, "the other list is tried again", present)
+	s.declare(t, list("10.5.0.0/25"))
+	s.await(t, restricted+"False/HostFirewallPending: taken back in 10m unless a person says") // whom it may shut out
 
 	t.Log("Off and deletion take it back")
 	s.declare(t, func(spec *pcinetv1alpha1.PCINetworkBaselineSpec) {
