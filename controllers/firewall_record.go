@@ -31,7 +31,7 @@ func (s *firewallScope) why() string {
 	case !s.seen.Armed:
 		return s.unarmed
 	case s.seen.Fit != trial.Misfits:
-		return "no person said that people still come in"
+		return "nobody said that people still come in"
 	default:
 		return "it would be refused now, as other findings say"
 	}
@@ -65,14 +65,13 @@ func (s *firewallScope) state(err error) snapshot.Firewall {
 	}
 }
 
-// trying says what is tried, and what is asked of a person meanwhile.
+// trying says what is tried, and what is asked of a person meanwhile: with the longest name it still fits into a condition.
 func (s *firewallScope) trying() string {
-	why := "it is tried on the nodes that are labelled " + render.LabelHostFirewall + "=" + render.HostFirewallTrial
 	if s.seen.Confirmed {
-		return why
+		return "it is tried on the nodes that are labelled " + render.LabelHostFirewall + "=" + render.HostFirewallTrial
 	}
-	return fmt.Sprintf("%s, and taken back in %s unless a person says that administrators and pipelines still come in by them: kubectl annotate pcinb %s %s=%s --overwrite",
-		why, duration.HumanDuration(trial.Confirm), s.name, pcinetv1alpha1.AnnotationHostFirewallConfirmed, trial.Hash(s.wanted.policy.Allowed))
+	return fmt.Sprintf("it is tried on the labelled nodes, and taken back in %s unless somebody comes in by them and says so: kubectl annotate pcinb %s %s=%s --overwrite",
+		duration.HumanDuration(trial.Confirm), s.name, pcinetv1alpha1.AnnotationHostFirewallConfirmed, trial.Hash(s.wanted.policy.Allowed))
 }
 
 // invalid says why the engine's agents refuse the live policy, or "".

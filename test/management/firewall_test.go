@@ -93,8 +93,8 @@ func (s *site) later(t *testing.T) bool {
 	return true
 }
 
-// says says whether a policy names a range.
-func says(p *unstructured.Unstructured, r string) bool {
+// names tells whether a policy has a range.
+func names(p *unstructured.Unstructured, r string) bool {
 	data, err := p.MarshalJSON()
 	return err == nil && strings.Contains(string(data), strconv.Quote(r))
 }
@@ -303,7 +303,7 @@ func TestHostFirewallEnforced(t *testing.T) { //nolint:paralleltest // the ports
 	s.alive(t, "cp", "pcinb-management-hosts")
 	s.note(t, trial.Note{})
 	s.awaitFirewall(t, "it is tried again", present)
-	s.await(t, restricted+"False/HostFirewallPending: taken back in 10m unless a person says")
+	s.await(t, restricted+"False/HostFirewallPending: taken back in 10m unless somebody comes in")
 	for began := s.clock.Now(); s.clock.Now().Sub(began) < 2*trial.Enough; {
 		s.later(t)
 	}
@@ -312,7 +312,7 @@ func TestHostFirewallEnforced(t *testing.T) { //nolint:paralleltest // the ports
 	}
 	s.clock.SetTime(s.clock.Now().Add(trial.Confirm))
 	s.awaitFirewall(t, "it is taken back", absent)
-	s.await(t, restricted+"False/HostFirewallTakenBack: no person said that people still come in")
+	s.await(t, restricted+"False/HostFirewallTakenBack: nobody said that people still come in")
 
 	t.Log("it is tried, confirmed, widened and kept")
 	s.note(t, trial.Note{})
@@ -388,13 +388,13 @@ func TestHostFirewallEnforced(t *testing.T) { //nolint:paralleltest // the ports
 
 	t.Log("it fails, and the list that was kept comes back")
 	worker.cutOff.Store(true)
-	s.awaitFirewall(t, "the earlier list is on all nodes", func(p *unstructured.Unstructured) bool { return everywhere(p) && says(p, "10.5.0.0/24") })
+	s.awaitFirewall(t, "the earlier list is on all nodes", func(p *unstructured.Unstructured) bool { return everywhere(p) && names(p, "10.5.0.0/24") })
 	s.await(t, restricted+"False/HostFirewallTakenBack: An earlier list")
 	worker.cutOff.Store(false)
 	s.note(t, trial.NewNote(allowing("10.5.0.0/24"), trial.Kept, "")) // a person lets it be tried again, and knows what stands
 	s.awaitFirewall(t, "the other list is tried again", present)
 	s.declare(t, list("10.5.0.0/25"))
-	s.await(t, restricted+"False/HostFirewallPending: taken back in 10m unless a person says") // whom it may shut out
+	s.await(t, restricted+"False/HostFirewallPending: taken back in 10m unless somebody comes in") // whom it may shut out
 
 	t.Log("Off and deletion take it back")
 	s.declare(t, func(spec *pcinetv1alpha1.PCINetworkBaselineSpec) {
