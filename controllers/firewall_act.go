@@ -36,10 +36,12 @@ func (r *FirewallReconciler) observe(ctx context.Context, s *firewallScope) {
 		s.unarmed = err.Error()
 	} else {
 		s.lease = lease
+		s.memory = trial.ReadMemory(lease.Annotations[annotationKept], lease.Annotations[annotationTried])
 	}
-	s.seen.Armed = s.unarmed == ""
-	s.seen.Note, s.seen.Fit = s.note(s.wanted.policy), s.wanted.fit
+	s.seen.Armed, s.seen.Fit = s.unarmed == "", s.wanted.fit
+	s.intended = s.memory.Intended(s.wanted.policy, s.read())
 	s.seen.Stage = s.stage()
+	s.seen = s.memory.See(s.seen, s.intended, s.baseline.Annotations[pcinetv1alpha1.AnnotationHostFirewallConfirmed], s.now)
 	w := s.watched
 	if s.known || w.knownAt.IsZero() {
 		w.knownAt = s.now
@@ -47,15 +49,9 @@ func (r *FirewallReconciler) observe(ctx context.Context, s *firewallScope) {
 	if !s.known {
 		return
 	}
-	if w.stage != s.seen.Stage {
-		w.begun, w.since = s.now, s.now
-	}
-	if s.now.Sub(w.lookedAt) > pulseAge { // nobody has looked meanwhile
+	if w.stage != s.seen.Stage || s.now.Sub(w.lookedAt) > pulseAge { // nobody has looked meanwhile
 		w.since = s.now
 	}
-	s.seen.AtStage = s.now.Sub(w.begun)
-	confirmed := s.baseline.Annotations[pcinetv1alpha1.AnnotationHostFirewallConfirmed]
-	s.seen.Confirmed = confirmed == trial.Hash(s.wanted.policy.Allowed) || s.before().Within(s.intent(trial.AllNodes))
 	w.stage, w.lookedAt = s.seen.Stage, s.now
 	s.answers(r.contact(ctx, s))
 }
@@ -92,7 +88,7 @@ func (r *FirewallReconciler) contact(ctx context.Context, s *firewallScope) erro
 	if err := s.stillReady(ready); err != nil {
 		return err
 	}
-	idle := s.seen.Fit != trial.Fits || !s.seen.Armed || s.seen.Note.Outcome == trial.Tried
+	idle := s.seen.Fit != trial.Fits || !s.seen.Armed || s.seen.Tried
 	if !s.onNodes() && (s.seen.Stage != trial.Absent || idle) {
 		return nil
 	}
@@ -106,9 +102,9 @@ func (r *FirewallReconciler) contact(ctx context.Context, s *firewallScope) erro
 
 // stillReady returns an error about a node that was Ready before it was tried, and is not.
 func (s *firewallScope) stillReady(ready map[string]bool) error {
-	kept, w := s.seen.Note.Outcome == trial.Kept, s.watched
+	w := s.watched
 	switch {
-	case !s.onNodes() || kept:
+	case !s.onNodes() || s.seen.Kept:
 		w.ready = ready
 	case len(w.ready) == 0:
 		w.ready = map[string]bool{}
@@ -236,7 +232,6 @@ func (r *FirewallReconciler) unarmed(ctx context.Context, s *firewallScope) stri
 // take does what was decided, and says in the Lease that somebody is there: before it writes a policy, so that nobody takes one back that has
 // just come, and never after it has lost contact.
 func (r *FirewallReconciler) take(ctx context.Context, s *firewallScope) error {
-	log := ctrl.LoggerFrom(ctx).WithValues("baseline", s.name, "stage", s.seen.Stage)
 	switch s.act {
 	case trial.TakeBack:
 		return r.takeBack(ctx, s)
@@ -245,72 +240,85 @@ func (r *FirewallReconciler) take(ctx context.Context, s *firewallScope) error {
 	case trial.Widen:
 		return r.put(ctx, s, trial.AllNodes)
 	case trial.Keep:
-		kept := s.intent(trial.AllNodes)
-		s.seen.Note = trial.NewNote(kept, trial.Kept, "").After(trial.StandingOf(kept))
-		log.Info("The firewall on nodes is kept")
-		return r.sign(ctx, s, s.seen.Note.String())
+		if err := r.sign(ctx, s, s.memory.Succeeded(s.intended)); err != nil {
+			return err
+		}
+		s.seen.Kept = true
+		ctrl.LoggerFrom(ctx).Info("The firewall on nodes is kept", "baseline", s.name)
 	case trial.Restore:
-		s.seen.Stage = trial.AllNodes
-		return r.hold(ctx, s)
+		return r.hold(ctx, s, trial.AllNodes)
 	case trial.Hold:
-		return r.hold(ctx, s)
+		return r.hold(ctx, s, s.seen.Stage)
 	case trial.Wait:
 		if s.live != nil && s.now.Sub(s.watched.knownAt) < blindFor {
-			return r.sign(ctx, s, s.noted())
+			return r.sign(ctx, s, s.memory)
 		}
 	}
 	return nil
 }
 
-// takeBack has the live policy say again what was kept before, or deletes it.
+// takeBack has the live policy say again what was kept, or deletes it: where nothing was, where nothing may be written, as in Audit, and where
+// the API server refuses it.
 func (r *FirewallReconciler) takeBack(ctx context.Context, s *firewallScope) error {
-	why, before, strange := s.why(), s.before(), s.seen.Stage == trial.Strange
-	note := trial.NewNote(s.intent(trial.AllNodes), trial.Tried, why).After(before)
-	var err error
-	if before == nil {
-		err = r.Applier.Delete(ctx, s.live)
-	} else {
-		err = r.write(ctx, s, policy.HostFirewall{Baseline: s.name, Allowed: before.Allowed, Ports: before.Ports})
-		s.seen.Stage = trial.Earlier
+	why, strange, stage := s.why(), s.seen.Stage == trial.Strange, trial.Absent
+	if kept := s.memory.Kept; kept != nil && s.handsOff == "" {
+		err := r.write(ctx, s, policy.HostFirewall{Baseline: s.name, Allowed: kept.Allowed, Ports: kept.Ports})
+		if stale(err) {
+			return err
+		}
+		if err == nil {
+			stage = trial.Earlier
+		}
 	}
-	if err != nil {
-		return err // and no sign: the dead man may be able to
+	if stage == trial.Absent {
+		if err := r.Applier.Delete(ctx, s.live); err != nil {
+			return err // and no sign: the dead man may be able to
+		}
 	}
-	ctrl.LoggerFrom(ctx).Info("Took the firewall on nodes back", "baseline", s.name, "cause", why, "restored", before != nil)
+	s.seen.Stage = stage
+	ctrl.LoggerFrom(ctx).Info("Took the firewall on nodes back", "baseline", s.name, "cause", why, "left", stage)
 	if strange { // which says nothing of the list
 		return nil
 	}
-	s.seen.Note = note
-	return r.sign(ctx, s, note.String())
+	err := r.sign(ctx, s, s.memory.Failed(s.intended, why, stage == trial.Earlier))
+	s.seen.Tried = err == nil
+	return err
 }
 
-// hold makes the live policy what it is to be, and leaves what is noted.
-func (r *FirewallReconciler) hold(ctx context.Context, s *firewallScope) error {
-	if err := r.sign(ctx, s, s.noted()); err != nil {
+// hold makes the live policy what it is to be at a stage, and leaves what is remembered.
+func (r *FirewallReconciler) hold(ctx context.Context, s *firewallScope, stage trial.Stage) error {
+	if err := r.sign(ctx, s, s.memory); err != nil {
 		return err
 	}
-	return r.write(ctx, s, s.intent(s.seen.Stage))
+	if err := r.write(ctx, s, s.at(stage)); err != nil {
+		return err
+	}
+	s.seen.Stage = stage
+	return nil
 }
 
-// put writes the policy for a stage, once the note is written that it was tried: what comes after may be the end of this process.
+// put writes the policy for a stage, once it is remembered that it was tried: what comes after may be the end of this process.
 func (r *FirewallReconciler) put(ctx context.Context, s *firewallScope, stage trial.Stage) error {
-	noted, note := s.noted(), trial.NewNote(s.intent(stage), trial.Tried, "").After(s.before())
-	if err := r.sign(ctx, s, note.String()); err != nil {
+	before, now := s.memory, s.memory
+	if s.seen.Stage != trial.OneNode { // which is a part of the same try
+		now = before.Begin(s.intended, s.seen.Stage, s.now)
+	}
+	if err := r.sign(ctx, s, now); err != nil {
 		return err
 	}
-	err := r.write(ctx, s, s.intent(stage))
+	err := r.write(ctx, s, s.at(stage))
 	if stale(err) || refusal(err) != "" { // nothing was tried; of another error it is not known
-		return errors.Join(err, r.sign(ctx, s, noted))
+		return errors.Join(err, r.sign(ctx, s, before))
 	}
 	if err != nil {
 		return err
 	}
 	ctrl.LoggerFrom(ctx).Info("Put the firewall on nodes", "baseline", s.name, "stage", stage)
-	s.seen.Stage = stage
+	s.seen.Stage, s.seen = stage, now.See(s.seen, s.intended, "", s.now)
 	return nil
 }
 
-// write makes the live policy say what is intended.
+// write makes the live policy say what a firewall says.
 func (r *FirewallReconciler) write(ctx context.Context, s *firewallScope, f policy.HostFirewall) error {
 	objects := render.HostFirewall(layer, f)
 	if len(objects) != 1 {
@@ -332,43 +340,41 @@ func (r *FirewallReconciler) write(ctx context.Context, s *firewallScope, f poli
 	return err
 }
 
-// before is what was kept before what is tried, nil for nothing.
-func (s *firewallScope) before() *trial.Standing {
-	switch s.seen.Stage {
-	case trial.Absent: // whoever deleted it had a reason
-		return nil
-	case trial.Earlier:
-		live, _ := s.read()
-		return trial.StandingOf(live)
-	default:
-		return s.seen.Note.Before
-	}
-}
-
-// noted is what is noted, of whatever list; "" for nothing.
-func (s *firewallScope) noted() string {
-	if s.lease == nil {
-		return ""
-	}
-	return s.lease.Annotations[annotationTrial]
-}
-
-// sign says in the Lease that somebody is there, and notes a text.
-func (r *FirewallReconciler) sign(ctx context.Context, s *firewallScope, note string) error {
+// sign says in the Lease that somebody is there, and what is remembered.
+func (r *FirewallReconciler) sign(ctx context.Context, s *firewallScope, memory trial.Memory) error {
 	if s.lease == nil {
 		return errors.New("nothing can be noted: " + s.unarmed)
 	}
 	lease := s.lease.DeepCopy()
 	lease.Spec.HolderIdentity = new("pci-network-baseline")
 	lease.Spec.RenewTime = new(metav1.NewMicroTime(r.Clock.Now()))
-	if note == "" {
-		delete(lease.Annotations, annotationTrial)
-	} else {
-		metav1.SetMetaDataAnnotation(&lease.ObjectMeta, annotationTrial, note)
+	kept, tried := memory.Texts()
+	for key, value := range map[string]string{annotationKept: kept, annotationTried: tried} {
+		if value == "" {
+			delete(lease.Annotations, key)
+		} else {
+			metav1.SetMetaDataAnnotation(&lease.ObjectMeta, key, value)
+		}
 	}
 	err := r.Applier.Replace(ctx, lease)
 	if err == nil {
-		s.lease = lease
+		s.lease, s.memory = lease, memory
 	}
 	return err
+}
+
+// forget forgets everything, lest what was kept is put back when a firewall is asked for again. Where the Lease cannot be written that is only
+// logged: taking the policy away matters more.
+func (r *FirewallReconciler) forget(ctx context.Context, s *firewallScope) error {
+	var err error
+	if s.lease, err = r.readLease(ctx, deadman.OperatorLease); err == nil {
+		err = r.sign(ctx, s, trial.Memory{})
+	}
+	if stale(err) {
+		return err
+	}
+	if err != nil {
+		ctrl.LoggerFrom(ctx).Info("What is remembered of a firewall on nodes could not be forgotten", "baseline", s.name, "cause", err.Error())
+	}
+	return nil
 }

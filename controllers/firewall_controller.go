@@ -6,7 +6,6 @@ package controllers
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -44,8 +43,8 @@ const (
 	blindFor = 2 * time.Minute
 	// unseenFor is for how long nobody by whom kubelets could be seen is no loss of contact: a rollout of the operator takes less.
 	unseenFor = 2 * time.Minute
-	// annotationTrial holds the note on the operator's Lease.
-	annotationTrial = "pcinetwork.dev/host-firewall"
+	// annotationKept and annotationTried hold, on the operator's Lease, what is remembered.
+	annotationKept, annotationTried = "pcinetwork.dev/host-firewall-kept", "pcinetwork.dev/host-firewall"
 )
 
 // FirewallReconciler tries a firewall on nodes, and keeps it, for each baseline that asks for it: docs/host-firewall.md. It runs on the
@@ -69,9 +68,9 @@ type FirewallReconciler struct {
 
 // firewallWatched is what this process has seen of one baseline's firewall.
 type firewallWatched struct {
-	// stage is the last one that was seen, begun when it was seen first, and since is from when on everybody has answered.
-	stage        trial.Stage
-	begun, since time.Time
+	stage trial.Stage
+	// since is when it was first at this stage, with everybody answering.
+	since time.Time
 	// pulse is the version of the dead man's Lease, first looked at when it began; pulseAt is when it changed last, zero if it has not.
 	pulse          string
 	began, pulseAt time.Time
@@ -96,8 +95,10 @@ type firewallScope struct {
 	known    bool // what is wanted is of the spec as it is
 	watched  *firewallWatched
 	// set by observe:
-	lease *coordinationv1.Lease // the operator's; nil if it cannot be read
-	seen  trial.Seen
+	lease    *coordinationv1.Lease // the operator's; nil if it cannot be read
+	memory   trial.Memory          // as the Lease holds it
+	intended policy.HostFirewall   // on all nodes
+	seen     trial.Seen
 	// unarmed says why it would not be taken back, or "".
 	unarmed string
 	act     trial.Act // set by decide
@@ -122,17 +123,16 @@ func (r *FirewallReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 	}
 	r.observe(ctx, s)
 	r.decide(s)
-	err = r.take(ctx, s)
-	r.record(ctx, s, err)
-	if stale(err) {
+	if err = r.take(ctx, s); stale(err) {
 		return ctrl.Result{RequeueAfter: retryStale}, nil
 	}
+	r.record(ctx, s, err)
 	return ctrl.Result{RequeueAfter: s.pace()}, err
 }
 
 // pace is until when to look again.
 func (s *firewallScope) pace() time.Duration {
-	if s.act == trial.Wait || s.seen.Note.Outcome == trial.Kept {
+	if s.act == trial.Wait || s.seen.Kept {
 		return keptPace
 	}
 	return trialPace
@@ -191,6 +191,9 @@ func (r *FirewallReconciler) owns(s *firewallScope) bool {
 func (r *FirewallReconciler) withdraw(ctx context.Context, s *firewallScope) error {
 	r.firewalls.states.Delete(s.name)
 	if s.live != nil && r.owns(s) {
+		if err := r.forget(ctx, s); err != nil {
+			return err
+		}
 		if err := r.Applier.Delete(ctx, s.live); err != nil {
 			return err
 		}
@@ -210,10 +213,8 @@ func (r *FirewallReconciler) decide(s *firewallScope) {
 	case plan.ParseBreakGlass(s.baseline, s.now).InForce:
 		s.handsOff = "the glass is broken, so that nothing is written"
 	}
-	if s.act == trial.TakeBack && s.onNodes() { // whoever broke the glass may be cut off
-		s.handsOff = ""
-	}
-	if s.handsOff != "" || !s.known || s.lease == nil {
+	cutOff := s.act == trial.TakeBack && s.onNodes() // whoever broke the glass may be
+	if s.handsOff != "" && !cutOff || !s.known || s.lease == nil {
 		s.act = trial.Wait
 	}
 }
@@ -239,27 +240,24 @@ func (r *FirewallReconciler) SetupWithManager(mgr ctrl.Manager) error {
 // and its objects have not been seen on nodes: there it stays with Audit.
 var layer cilium.Hosts
 
-// intent is what a firewall is to say at a stage. Ports that were closed stay closed as long as the list is the same.
-func (s *firewallScope) intent(stage trial.Stage) policy.HostFirewall {
-	out := s.wanted.policy
-	out.Ports = slices.Compact(slices.Sorted(slices.Values(slices.Concat(out.Ports, s.seen.Note.Ports))))
+// at returns what is intended at a stage.
+func (s *firewallScope) at(stage trial.Stage) policy.HostFirewall {
+	out := s.intended
 	if stage == trial.OneNode {
 		out.Nodes = render.TrialNodes()
 	}
 	return out
 }
 
-// read returns what the live policy says, if that is a firewall that could be ours.
-func (s *firewallScope) read() (policy.HostFirewall, bool) {
+// read returns what the live policy says; nil if that is no firewall that could be ours.
+func (s *firewallScope) read() *policy.HostFirewall {
 	if s.live == nil {
-		return policy.HostFirewall{}, false
+		return nil
 	}
-	return layer.Read(s.live.Object)
-}
-
-// note returns what is noted of a firewall's list.
-func (s *firewallScope) note(f policy.HostFirewall) trial.Note {
-	return trial.ReadNote(s.noted(), f.Allowed)
+	if live, ok := layer.Read(s.live.Object); ok {
+		return &live
+	}
+	return nil
 }
 
 // stage is how far the live policy is.
@@ -267,9 +265,5 @@ func (s *firewallScope) stage() trial.Stage {
 	if s.live == nil {
 		return trial.Absent
 	}
-	live, ok := s.read()
-	if !ok {
-		return trial.Strange
-	}
-	return trial.StageOf(&live, s.wanted.policy, render.TrialNodes(), s.note(live))
+	return trial.StageOf(s.read(), s.intended, render.TrialNodes(), s.memory.Kept)
 }

@@ -57,7 +57,6 @@ func TestAnswers(t *testing.T) {
 // Whatever cannot be read takes nothing back, and whoever broke the glass is not left alone with what is tried.
 func TestDecide(t *testing.T) {
 	now := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
-	tried, kept := trial.Note{Outcome: trial.Tried}, trial.Note{Outcome: trial.Kept}
 	broken := &pcinetv1alpha1.PCINetworkBaseline{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{
 		pcinetv1alpha1.AnnotationBreakGlass: now.Add(time.Minute).Format(time.RFC3339) + " somebody is cut off",
 	}}}
@@ -68,9 +67,9 @@ func TestDecide(t *testing.T) {
 		seen     trial.Seen
 		want     trial.Act
 	}{
-		"somebody is cut off":              {&pcinetv1alpha1.PCINetworkBaseline{}, &coordinationv1.Lease{}, true, trial.Seen{Stage: trial.OneNode, Armed: true, Contact: "x", Note: tried}, trial.TakeBack},
-		"the same, and the glass broken":   {broken, &coordinationv1.Lease{}, true, trial.Seen{Stage: trial.OneNode, Armed: true, Contact: "x", Note: tried}, trial.TakeBack},
-		"kept, changed, the glass broken":  {broken, &coordinationv1.Lease{}, true, trial.Seen{Stage: trial.Strange, Armed: true, Note: kept}, trial.Wait},
+		"somebody is cut off":              {&pcinetv1alpha1.PCINetworkBaseline{}, &coordinationv1.Lease{}, true, trial.Seen{Stage: trial.OneNode, Armed: true, Contact: "x", Tried: true}, trial.TakeBack},
+		"the same, and the glass broken":   {broken, &coordinationv1.Lease{}, true, trial.Seen{Stage: trial.OneNode, Armed: true, Contact: "x", Tried: true}, trial.TakeBack},
+		"kept, changed, the glass broken":  {broken, &coordinationv1.Lease{}, true, trial.Seen{Stage: trial.Strange, Armed: true, Kept: true}, trial.Wait},
 		"strange, and the glass broken":    {broken, &coordinationv1.Lease{}, true, trial.Seen{Stage: trial.Strange, Armed: true}, trial.Wait},
 		"nobody tried, the glass broken":   {broken, &coordinationv1.Lease{}, true, trial.Seen{Stage: trial.Absent, Fit: trial.Fits, Armed: true}, trial.Wait},
 		"on all nodes, the note unread":    {&pcinetv1alpha1.PCINetworkBaseline{}, nil, true, trial.Seen{Stage: trial.AllNodes}, trial.Wait},
@@ -121,7 +120,7 @@ func TestRefusedByTheEngine(t *testing.T) {
 		condition := map[string]any{"type": "Valid", "status": status, "message": "x"}
 		s := &firewallScope{
 			live: &unstructured.Unstructured{Object: map[string]any{"status": map[string]any{"conditions": []any{condition}}}},
-			seen: trial.Seen{Stage: trial.AllNodes, Note: trial.Note{Outcome: trial.Kept}},
+			seen: trial.Seen{Stage: trial.AllNodes, Kept: true},
 		}
 		if got := s.state(nil); got.State != want {
 			t.Errorf("Valid is %s: %+v", status, got)

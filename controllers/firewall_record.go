@@ -8,10 +8,10 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/util/duration"
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
@@ -39,12 +39,12 @@ func (s *firewallScope) why() string {
 
 // record tells those who judge how far it is.
 func (r *FirewallReconciler) record(ctx context.Context, s *firewallScope, err error) {
-	r.tell(ctx, s, s.state(withoutStale(err)))
+	r.tell(ctx, s, s.state(err))
 }
 
 // state says how far it is, once what was decided is done, or has failed.
 func (s *firewallScope) state(err error) snapshot.Firewall {
-	kept := s.seen.Stage == trial.AllNodes && s.seen.Note.Outcome == trial.Kept
+	kept := s.seen.Stage == trial.AllNodes && s.seen.Kept
 	switch {
 	case err != nil && !kept:
 		return pending("it could not be written: " + replied(err))
@@ -67,11 +67,11 @@ func (s *firewallScope) state(err error) snapshot.Firewall {
 
 // trying says what is tried, and what is asked of a person meanwhile: with the longest name it still fits into a condition.
 func (s *firewallScope) trying() string {
-	if s.seen.Confirmed {
+	if s.seen.Confirmed || !s.seen.Tried { // of what nothing is remembered nobody is asked: it is taken back
 		return "it is tried on the nodes that are labelled " + render.LabelHostFirewall + "=" + render.HostFirewallTrial
 	}
-	return fmt.Sprintf("it is tried on the labelled nodes, and taken back in %s unless somebody comes in by them and says so: kubectl annotate pcinb %s %s=%s --overwrite",
-		duration.HumanDuration(trial.Confirm), s.name, pcinetv1alpha1.AnnotationHostFirewallConfirmed, trial.Hash(s.wanted.policy.Allowed))
+	return fmt.Sprintf("it is tried on the labelled nodes, and taken back at %s unless somebody comes in by them and says so: kubectl annotate pcinb %s %s=%s --overwrite",
+		s.memory.Tried.Begun.Add(trial.Confirm).Format(time.RFC3339), s.name, pcinetv1alpha1.AnnotationHostFirewallConfirmed, s.memory.Token())
 }
 
 // invalid says why the engine's agents refuse the live policy, or "".
@@ -91,19 +91,19 @@ func (s *firewallScope) invalid() string {
 // waiting says why it is not tried.
 func (s *firewallScope) waiting() snapshot.Firewall {
 	out := pending("what was there and is no firewall of this list was taken away")
-	switch note := s.seen.Note; {
+	switch {
 	case s.handsOff != "":
 		out = pending(s.handsOff)
 	case s.seen.Fit == trial.Misfits:
 		out = pending("it is refused, as other findings say")
-	case note.Outcome == trial.Tried:
-		out = snapshot.Firewall{State: snapshot.FirewallTakenBack, Why: cmp.Or(note.Why, "the dead man did it, or somebody else, or the operator ended meanwhile")}
+	case s.seen.Tried:
+		out = snapshot.Firewall{State: snapshot.FirewallTakenBack, Why: cmp.Or(s.memory.Tried.Why, "the dead man did it, or somebody else, or the operator ended meanwhile")}
 	case s.seen.Fit == trial.Unknown:
 		out = pending("not everything is known that it depends on")
 	case s.act == trial.Wait:
 		out = pending(cmp.Or(s.unarmed, s.seen.Contact))
 	}
-	if s.seen.Stage == trial.Earlier {
+	if s.seen.Stage == trial.Earlier || s.seen.Stage == trial.FewerPorts {
 		out.Why += ". An earlier list, or fewer ports, are enforced meanwhile"
 	}
 	return out

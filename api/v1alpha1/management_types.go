@@ -46,8 +46,8 @@ type ManagementAccess struct {
 	Cloud *ManagedCloud `json:"cloud,omitempty"`
 }
 
-// AnnotationHostFirewallConfirmed on a baseline is a person's word that people still come in while allowedCIDRs is tried on nodes: the hash of the
-// list that the condition's message names. Without it the list is taken back.
+// AnnotationHostFirewallConfirmed on a baseline is a person's word that people still come in while allowedCIDRs is tried on nodes: the token of
+// this try, from the condition's message. Without it the list is taken back.
 const AnnotationHostFirewallConfirmed = "pcinetwork.dev/host-firewall-confirmed"
 
 // HostFirewall says what is done about a firewall on nodes.

@@ -3,16 +3,12 @@
 
 // Package trial decides the next step of a firewall on nodes, which is tried on one node, watched, put on all of them, and watched again.
 // What happened before is read from the cluster: the live policy says how far it is, and a note on a Lease what became of a list that was
-// tried. So a process that ends at any moment is followed by one that goes on. Nothing here asks anybody.
+// tried, and which one was kept. So a process that ends at any moment is followed by one that goes on. Nothing here asks anybody.
 package trial
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"go4.org/netipx"
@@ -29,82 +25,64 @@ type Stage string
 const (
 	// Absent: there is none.
 	Absent Stage = "Absent"
-	// OneNode and AllNodes: it says what is wanted, of the trial's nodes or of all.
+	// OneNode and AllNodes: it says what is intended, of the trial's nodes or of all.
 	OneNode  Stage = "OneNode"
 	AllNodes Stage = "AllNodes"
-	// Earlier: it is on all nodes, and of a list that was kept, or of fewer ports.
-	Earlier Stage = "Earlier"
+	// Earlier and FewerPorts: it says, of all nodes, what was kept: another list, or the same with fewer ports.
+	Earlier    Stage = "Earlier"
+	FewerPorts Stage = "FewerPorts"
 	// Strange: it is what nobody wants any more, as the trial of an earlier list, or what somebody else made of it.
 	Strange Stage = "Strange"
 )
 
-// StageOf compares live, nil for what is no firewall of ours, with what is wanted; trial selects the nodes of the trial, and noted is what is
-// noted of live's list. One that closes more ports is as wanted if it was noted so: a port is not opened because for a moment nobody was
-// seen behind it.
-func StageOf(live *policy.HostFirewall, wanted policy.HostFirewall, trial metav1.LabelSelector, noted Note) Stage {
+// StageOf compares live, nil for what is no firewall of ours, with what is intended and what was kept; trial selects the nodes of the trial.
+func StageOf(live *policy.HostFirewall, intended policy.HostFirewall, trial metav1.LabelSelector, kept *List) Stage {
 	if live == nil {
 		return Strange
 	}
-	same := slices.Equal(live.Allowed, wanted.Allowed) && holds(live.Ports, wanted.Ports) && holds(slices.Concat(wanted.Ports, noted.Ports), live.Ports)
+	says, all := ListOf(*live), live.Nodes.Size() == 0
 	switch {
-	case same && live.Nodes.Size() == 0:
+	case says.equal(ListOf(intended)) && all:
 		return AllNodes
-	case same && live.Nodes.Size() > 0 && apiequality.Semantic.DeepEqual(live.Nodes, trial):
+	case says.equal(ListOf(intended)) && apiequality.Semantic.DeepEqual(live.Nodes, trial):
 		return OneNode
-	case live.Nodes.Size() == 0 && (noted.Outcome == Kept || noted.Before.is(live.Allowed)):
-		return Earlier
-	default:
+	case kept == nil || !all || !says.equal(*kept):
 		return Strange
+	case kept.isOf(intended):
+		return FewerPorts
+	default:
+		return Earlier
 	}
 }
 
-func holds(have, want []int32) bool {
-	return !slices.ContainsFunc(want, func(p int32) bool { return !slices.Contains(have, p) })
-}
-
-// Outcome is what became of a list.
-type Outcome string
-
-// The outcomes.
-const (
-	// Tried: it was on nodes. If it is not any more, it was taken back.
-	Tried Outcome = "tried"
-	// Kept: it was on all nodes, and everybody answered.
-	Kept Outcome = "kept"
-)
-
-// Note is what is remembered of a list across processes, as an annotation.
-type Note struct {
-	// List is a hash of the list.
-	List    string  `json:"list"`
-	Outcome Outcome `json:"outcome"`
-	// Ports were closed.
-	Ports []int32 `json:"ports,omitempty"`
-	// Before is what was kept on all nodes last, nil for nothing: this list, or the one that stood when this one was tried. Whoever ends before
-	// the policy is written leaves it in place, and if this one fails it is put back.
-	Before *Standing `json:"before,omitempty"`
-	// Why it was taken back; "" if it was not, or by somebody else than the operator.
-	Why string `json:"why,omitempty"`
-}
-
-// Standing is a list that was kept, and the ports that it closed.
-type Standing struct {
+// List is who may come in, sorted, and the ports that are closed to everybody else.
+type List struct {
 	Allowed []netip.Prefix `json:"allowed"`
 	Ports   []int32        `json:"ports"`
 }
 
-// StandingOf returns the part of a firewall on all nodes that is noted.
-func StandingOf(f policy.HostFirewall) *Standing {
-	return &Standing{Allowed: f.Allowed, Ports: f.Ports}
+// ListOf returns the list of a firewall.
+func ListOf(f policy.HostFirewall) List {
+	return List{Allowed: f.Allowed, Ports: f.Ports}
 }
 
-func (k *Standing) is(allowed []netip.Prefix) bool {
-	return k != nil && Hash(k.Allowed) == Hash(allowed)
+func (l List) equal(other List) bool {
+	return slices.Equal(l.Allowed, other.Allowed) && holds(l.Ports, other.Ports) && holds(other.Ports, l.Ports)
 }
 
-// Within says whether everybody whom it let in is let in by f, too, so that f shuts nobody out who was not shut out before.
-func (k *Standing) Within(f policy.HostFirewall) bool {
-	if k == nil || !holds(k.Ports, f.Ports) {
+// isOf says whether it has the ranges of f.
+func (l *List) isOf(f policy.HostFirewall) bool {
+	return l != nil && slices.Equal(l.Allowed, f.Allowed)
+}
+
+// covers says whether it has the ranges of f, and its ports.
+func (l *List) covers(f policy.HostFirewall) bool {
+	return l.isOf(f) && holds(l.Ports, f.Ports)
+}
+
+// within says whether everybody whom it lets in is let in by f, too, so that f shuts nobody out.
+func (l *List) within(f policy.HostFirewall) bool {
+	if l == nil || !holds(l.Ports, f.Ports) {
 		return false
 	}
 	var b netipx.IPSetBuilder
@@ -112,53 +90,11 @@ func (k *Standing) Within(f policy.HostFirewall) bool {
 		b.AddPrefix(p)
 	}
 	allowed, err := b.IPSet()
-	return err == nil && !slices.ContainsFunc(k.Allowed, func(p netip.Prefix) bool { return !allowed.ContainsPrefix(p) })
+	return err == nil && !slices.ContainsFunc(l.Allowed, func(p netip.Prefix) bool { return !allowed.ContainsPrefix(p) })
 }
 
-// NewNote returns a note of a firewall's list.
-func NewNote(f policy.HostFirewall, o Outcome, why string) Note {
-	return Note{List: Hash(f.Allowed), Outcome: o, Ports: f.Ports, Why: why}
-}
-
-// Hash names a list, in 16 hexadecimal digits.
-func Hash(allowed []netip.Prefix) string {
-	var text strings.Builder
-	for _, p := range allowed {
-		text.WriteString(p.String() + " ")
-	}
-	sum := sha256.Sum256([]byte(text.String()))
-	return hex.EncodeToString(sum[:8])
-}
-
-// String is the note as it is kept.
-func (n Note) String() string {
-	data, err := json.Marshal(n)
-	if err != nil {
-		return "" // not possible: it holds strings
-	}
-	return string(data)
-}
-
-// After returns n, with what was kept last.
-func (n Note) After(before *Standing) Note {
-	n.Before = before
-	return n
-}
-
-// ReadNote reads what is noted of this list; of another one it says what was kept before. The zero Note where there is none, or none that can be read.
-func ReadNote(text string, allowed []netip.Prefix) Note {
-	var n Note
-	if err := json.Unmarshal([]byte(text), &n); err != nil {
-		return Note{}
-	}
-	switch {
-	case n.List == Hash(allowed):
-		return n
-	case n.Before.is(allowed):
-		return Note{List: Hash(allowed), Outcome: Kept, Ports: n.Before.Ports}
-	default:
-		return Note{Before: n.Before}
-	}
+func holds(have, want []int32) bool {
+	return !slices.ContainsFunc(want, func(p int32) bool { return !slices.Contains(have, p) })
 }
 
 // Fit says whether the list may be enforced at all.
@@ -211,12 +147,10 @@ type Seen struct {
 	Contact string
 	// For is for how long this process has seen the stage, and everybody answer.
 	For time.Duration
-	// AtStage is for how long this process has seen the stage, whoever answered. Confirmed says that a person has confirmed the wanted list, or
-	// that it shuts nobody out who came in before.
-	AtStage   time.Duration
-	Confirmed bool
-	// Note is about the wanted list.
-	Note Note
+	// Kept says that what is intended was kept, and Tried that it was tried and is not kept.
+	Kept, Tried bool
+	// Confirmed says that nobody has to confirm it any more, and Late that it is too late for that.
+	Confirmed, Late bool
 }
 
 // Next returns the next step.
@@ -228,23 +162,22 @@ type Seen struct {
 // What somebody made of a kept one is put right on all nodes at once; with another port to close it is watched like a new one. A new list is tried
 // in place of an earlier one whoever does not answer: it may be what is to help them.
 func Next(s Seen) Act {
-	kept := s.Note.Outcome == Kept
 	switch {
-	case s.Stage == AllNodes && kept:
+	case s.Stage == AllNodes && s.Kept:
 		return Hold
 	case s.Stage == AllNodes:
 		return s.watch(Keep)
-	case s.Stage == Earlier && kept:
-		return Widen
-	case s.Stage != Absent && kept:
+	case s.Stage != Absent && s.Kept:
 		return Restore
 	case s.Stage == OneNode:
 		return s.watch(Widen)
 	case s.Stage == Strange:
 		return TakeBack
-	// What a process began and did not end has outcome Tried, too: it is not begun again, because it may be what ended that process.
-	case s.Fit != Fits, !s.Armed, s.Note.Outcome == Tried, s.Stage == Absent && s.Contact != "":
+	// What a process began and did not end was tried, too: it is not begun again, because it may be what ended that process.
+	case s.Fit != Fits, !s.Armed, s.Tried, s.Stage == Absent && s.Contact != "":
 		return Wait
+	case s.Stage == FewerPorts:
+		return Widen
 	}
 	return Try
 }
@@ -255,7 +188,7 @@ func (s Seen) watch(onward Act) Act {
 	case s.Contact != "" || !s.Armed && !s.Awaited || s.Fit == Misfits:
 		return TakeBack
 	case s.Stage == OneNode && !s.Confirmed:
-		if s.AtStage >= Confirm {
+		if s.Late {
 			return TakeBack
 		}
 	case s.For >= Enough:

@@ -84,7 +84,7 @@ func confirm(t *testing.T, b *pcinetv1alpha1.PCINetworkBaseline) {
 	t.Helper()
 	awaitAccess(t, b, pcinetv1alpha1.ReasonHostFirewallPending, "kubectl annotate pcinb")
 	message := run(t, "get", "pcinb", b.Name, "-o", `jsonpath={.status.conditions[?(@.type=="ManagementAccessRestricted")].message}`)
-	command := regexp.MustCompile(`kubectl (annotate pcinb \S+ \S+=[0-9a-f]{16} --overwrite)`).FindStringSubmatch(message)
+	command := regexp.MustCompile(`kubectl (annotate pcinb \S+ \S+=[0-9a-f]{8} --overwrite)`).FindStringSubmatch(message)
 	if command == nil {
 		t.Fatal(message)
 	}
@@ -150,6 +150,7 @@ func TestHostFirewallEnforced(t *testing.T) {
 	awaitNodes(t, b, "trial")
 	awaitOutside(t, "BLOCKED", first...)
 	kill(t)
+	confirm(t, b) // again: a person's word is for one try
 	tried := time.Now()
 	awaitNodes(t, b, "all")
 	awaitOutside(t, "BLOCKED", append(first, second...)...)

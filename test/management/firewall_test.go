@@ -9,8 +9,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -21,7 +21,6 @@ import (
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
@@ -93,12 +92,6 @@ func (s *site) later(t *testing.T) bool {
 	return true
 }
 
-// names tells whether a policy has a range.
-func names(p *unstructured.Unstructured, r string) bool {
-	data, err := p.MarshalJSON()
-	return err == nil && strings.Contains(string(data), strconv.Quote(r))
-}
-
 func absent(p *unstructured.Unstructured) bool     { return p == nil }
 func present(p *unstructured.Unstructured) bool    { return p != nil && onTrial(p) }
 func everywhere(p *unstructured.Unstructured) bool { return p != nil && !onTrial(p) }
@@ -138,7 +131,7 @@ func (s *site) confirm(t *testing.T) {
 	t.Helper()
 	b := s.await(t, "ManagementAccessRestricted=False/HostFirewallPending: kubectl annotate pcinb")
 	message := apimeta.FindStatusCondition(b.Status.Conditions, pcinetv1alpha1.ConditionManagementAccessRestricted).Message
-	command := regexp.MustCompile(`kubectl (annotate pcinb \S+ \S+=[0-9a-f]{16} --overwrite)`).FindStringSubmatch(message)
+	command := regexp.MustCompile(`kubectl (annotate pcinb \S+ \S+=[0-9a-f]{8} --overwrite)`).FindStringSubmatch(message)
 	if command == nil {
 		t.Fatal(message)
 	}
@@ -173,23 +166,22 @@ func (s *site) operatorLease(t *testing.T) *coordinationv1.Lease {
 	return lease
 }
 
-// note writes on the operator's Lease what became of a list; the zero note is a person's who wants it tried again.
-func (s *site) note(t *testing.T, n trial.Note) {
+// retry has a list tried again, as the runbook says.
+func (s *site) retry(t *testing.T) {
 	t.Helper()
-	if err := retry.RetryOnConflict(retry.DefaultRetry, func() error {
-		lease := s.operatorLease(t)
-		delete(lease.Annotations, "pcinetwork.dev/host-firewall")
-		if n.List != "" {
-			metav1.SetMetaDataAnnotation(&lease.ObjectMeta, "pcinetwork.dev/host-firewall", n.String())
-		}
-		return s.Update(t.Context(), lease)
-	}); err != nil {
-		t.Fatal(err)
-	}
+	s.kubectl(t, "-n", deadman.Namespace, "annotate", "lease", deadman.OperatorLease, "pcinetwork.dev/host-firewall-")
 }
 
-func allowing(r string) policy.HostFirewall {
-	return policy.HostFirewall{Allowed: []netip.Prefix{netip.MustParsePrefix(r)}}
+// begun notes what a process notes that ends before it has written another list.
+func (s *site) begun(t *testing.T, r string) {
+	t.Helper()
+	notes := s.operatorLease(t).Annotations
+	m := trial.ReadMemory(notes["pcinetwork.dev/host-firewall-kept"], notes["pcinetwork.dev/host-firewall"])
+	if m.Kept == nil {
+		t.Fatalf("nothing was kept: %v", notes)
+	}
+	_, tried := m.Begin(policy.HostFirewall{Allowed: []netip.Prefix{netip.MustParsePrefix(r)}, Ports: m.Kept.Ports}, trial.Earlier, s.clock.Now()).Texts()
+	s.kubectl(t, "-n", deadman.Namespace, "annotate", "lease", deadman.OperatorLease, "--overwrite", "pcinetwork.dev/host-firewall="+tried)
 }
 
 // refuse has the API server refuse every policy for nodes.
@@ -287,7 +279,7 @@ func TestHostFirewallEnforced(t *testing.T) { //nolint:paralleltest // the ports
 	}
 
 	t.Log("the dead man dies while it is tried")
-	s.note(t, trial.Note{})
+	s.retry(t)
 	s.awaitFirewall(t, "it is tried again", present)
 	dies()
 	eventually.That(t, "it is taken back", func() error {
@@ -301,10 +293,10 @@ func TestHostFirewallEnforced(t *testing.T) { //nolint:paralleltest // the ports
 
 	t.Log("nobody says that people still come in")
 	s.alive(t, "cp", "pcinb-management-hosts")
-	s.note(t, trial.Note{})
+	s.retry(t)
 	s.awaitFirewall(t, "it is tried again", present)
-	s.await(t, restricted+"False/HostFirewallPending: taken back in 10m unless somebody comes in")
-	for began := s.clock.Now(); s.clock.Now().Sub(began) < 2*trial.Enough; {
+	s.await(t, restricted+"False/HostFirewallPending: unless somebody comes in")
+	for began := s.clock.Now(); s.clock.Now().Sub(began) < trial.Enough; {
 		s.later(t)
 	}
 	if p := s.firewall(t); !present(p) {
@@ -315,7 +307,7 @@ func TestHostFirewallEnforced(t *testing.T) { //nolint:paralleltest // the ports
 	s.await(t, restricted+"False/HostFirewallTakenBack: nobody said that people still come in")
 
 	t.Log("it is tried, confirmed, widened and kept")
-	s.note(t, trial.Note{})
+	s.retry(t)
 	s.awaitFirewall(t, "it is tried again", present)
 	s.confirm(t)
 	s.await(t, restricted+"False/HostFirewallPending: it is tried")
@@ -361,7 +353,7 @@ func TestHostFirewallEnforced(t *testing.T) { //nolint:paralleltest // the ports
 
 	t.Log("a process that ends before it has written another list leaves the one that was kept")
 	stop()
-	s.note(t, trial.NewNote(allowing("10.5.0.0/23"), trial.Tried, "").After(trial.StandingOf(allowing("10.5.0.0/24"))))
+	s.begun(t, "10.5.0.0/23")
 	s.declare(t, list("10.5.0.0/23"))
 	stop = s.operate(t)
 	s.await(t, restricted+"False/HostFirewallTakenBack")
@@ -370,8 +362,7 @@ func TestHostFirewallEnforced(t *testing.T) { //nolint:paralleltest // the ports
 	}
 
 	t.Log("an API server that refuses another list leaves it, too; once it does not, the list is tried, and meanwhile nobody says that it is enforced")
-	s.refuse(t) // first: once it is noted that one was kept, the list that is declared would be tried
-	s.note(t, trial.NewNote(allowing("10.5.0.0/24"), trial.Kept, ""))
+	s.refuse(t)
 	s.declare(t, list("10.5.0.0/22"))
 	s.await(t, restricted+"False/HostFirewallPending: it could not be written")
 	if p := s.firewall(t); p == nil || p.GetResourceVersion() != kept.GetResourceVersion() {
@@ -388,13 +379,25 @@ func TestHostFirewallEnforced(t *testing.T) { //nolint:paralleltest // the ports
 
 	t.Log("it fails, and the list that was kept comes back")
 	worker.cutOff.Store(true)
-	s.awaitFirewall(t, "the earlier list is on all nodes", func(p *unstructured.Unstructured) bool { return everywhere(p) && names(p, "10.5.0.0/24") })
+	s.awaitFirewall(t, "the earlier list is on all nodes", func(p *unstructured.Unstructured) bool {
+		return p != nil && reflect.DeepEqual(p.Object["spec"], kept.Object["spec"])
+	})
 	s.await(t, restricted+"False/HostFirewallTakenBack: An earlier list")
 	worker.cutOff.Store(false)
-	s.note(t, trial.NewNote(allowing("10.5.0.0/24"), trial.Kept, "")) // a person lets it be tried again, and knows what stands
+	s.retry(t)
 	s.awaitFirewall(t, "the other list is tried again", present)
+	s.await(t, restricted+"False/HostFirewallPending: it is tried on the nodes that are labelled") // a wider list shuts nobody out
 	s.declare(t, list("10.5.0.0/25"))
-	s.await(t, restricted+"False/HostFirewallPending: taken back in 10m unless somebody comes in") // whom it may shut out
+	s.await(t, restricted+"False/HostFirewallPending: unless somebody comes in")
+
+	t.Log("while nothing may be written, what fails is taken back, and nothing put in its place")
+	s.declare(t, func(spec *pcinetv1alpha1.PCINetworkBaselineSpec) { spec.Enforcement = pcinetv1alpha1.EnforcementAudit })
+	worker.cutOff.Store(true)
+	s.awaitFirewall(t, "it is taken back", absent)
+	worker.cutOff.Store(false)
+	s.declare(t, func(spec *pcinetv1alpha1.PCINetworkBaselineSpec) {
+		spec.Enforcement = pcinetv1alpha1.EnforcementEnforce
+	})
 
 	t.Log("Off and deletion take it back")
 	s.declare(t, func(spec *pcinetv1alpha1.PCINetworkBaselineSpec) {

@@ -1,0 +1,171 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package trial_test
+
+import (
+	"reflect"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/pcinetwork/pci-network-baseline/internal/policy"
+	"github.com/pcinetwork/pci-network-baseline/internal/trial"
+)
+
+var (
+	noon = time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
+	one  = metav1.LabelSelector{MatchLabels: map[string]string{"a": "b"}}
+)
+
+func closing(ports []int32, allowed ...string) policy.HostFirewall {
+	return policy.HostFirewall{Ports: ports, Allowed: ranges(allowed...)}
+}
+
+// again is what the next process remembers.
+func again(m trial.Memory) trial.Memory {
+	return trial.ReadMemory(m.Texts())
+}
+
+// moment is what is remembered, the live policy, nil for none, and what is wanted, while everybody answers.
+type moment struct {
+	memory trial.Memory
+	live   *policy.HostFirewall
+	wanted policy.HostFirewall
+}
+
+// seen is what is seen of it when somebody left a token.
+func (at moment) seen(token string, now time.Time) (trial.Seen, policy.HostFirewall) {
+	intended := at.memory.Intended(at.wanted, at.live)
+	out := trial.Seen{Stage: trial.Absent, Fit: trial.Fits, Armed: true, For: trial.Enough}
+	if at.live != nil {
+		out.Stage = trial.StageOf(at.live, intended, one, at.memory.Kept)
+	}
+	return at.memory.See(out, intended, token, now), intended
+}
+
+// expect checks the next step, and returns what is intended.
+func expect(t *testing.T, what string, want trial.Act, at moment) policy.HostFirewall {
+	t.Helper()
+	now, intended := at.seen("", noon)
+	if got := trial.Next(now); got != want {
+		t.Errorf("%s: %s of %+v, want %s", what, got, now, want)
+	}
+	return intended
+}
+
+func TestMemoryLasts(t *testing.T) {
+	a, b := closing([]int32{6443}, "10.0.0.0/8", "2001:db8::/32"), closing([]int32{6443, 10250}, "10.0.0.0/9")
+	m := trial.Memory{}.Succeeded(a).Begin(b, trial.Earlier, noon).Failed(b, `n1 "did not answer"`, true)
+	if got := again(m); !reflect.DeepEqual(got, m) || got.Kept == nil || got.Tried == nil {
+		t.Errorf("%+v, want %+v", got, m)
+	}
+	for _, text := range []string{"", "kept", "{"} {
+		if got := trial.ReadMemory(text, text); !reflect.DeepEqual(got, trial.Memory{}) {
+			t.Errorf("%q: %+v", text, got)
+		}
+	}
+}
+
+// A list that was kept stands until another one is, whatever becomes of that one, and whichever process sees it.
+func TestAnotherList(t *testing.T) {
+	ports := []int32{6443, 10250}
+	a, b, c := closing(ports, "10.0.0.0/8"), closing(ports, "10.0.0.0/9"), closing(ports, "10.0.0.0/7")
+	m := again(trial.Memory{}.Succeeded(a))
+	expect(t, "kept", trial.Hold, moment{m, &a, a})
+	expect(t, "another list is wanted", trial.Try, moment{m, &a, b})
+
+	m = again(m.Begin(b, trial.Earlier, noon))
+	expect(t, "the process ended before the policy was written", trial.Wait, moment{m, &a, b})
+	expect(t, "and the earlier one is wanted again", trial.Hold, moment{m, &a, a})
+	onOne := b
+	onOne.Nodes = one
+	expect(t, "on the trial's node, and nobody has confirmed it", trial.Hold, moment{m, &onOne, b})
+	expect(t, "a third one is wanted in the trial", trial.TakeBack, moment{m, &onOne, c})
+	expect(t, "the earlier one is wanted in the trial", trial.Restore, moment{m, &onOne, a})
+	expect(t, "on all nodes", trial.Keep, moment{m, &b, b})
+
+	m = again(m.Failed(b, "n1 did not answer", true))
+	expect(t, "it failed, and the earlier one was put back", trial.Wait, moment{m, &a, b})
+	expect(t, "a third one is wanted then", trial.Try, moment{m, &a, c})
+	kept, _ := m.Texts()
+	expect(t, "a person has it tried again", trial.Try, moment{trial.ReadMemory(kept, ""), &a, b})
+	expect(t, "everything is forgotten", trial.TakeBack, moment{trial.Memory{}, &a, b})
+
+	if m = again(m.Begin(b, trial.Absent, noon)); m.Kept != nil {
+		t.Error("what somebody deleted is put back")
+	}
+	if m = (trial.Memory{}).Succeeded(a).Failed(b, "", false); m.Kept != nil {
+		t.Error("what was not put back counts as kept")
+	}
+}
+
+// A port that was closed stays closed while nobody is seen behind it, one that failed is not closed again, and another one is tried without a person.
+func TestPorts(t *testing.T) {
+	few, more := []int32{10250}, []int32{6443, 10250}
+	a, aMore := closing(few, "10.0.0.0/8"), closing(more, "10.0.0.0/8")
+	expect(t, "nobody is seen behind one that is closed", trial.Hold, moment{trial.Memory{}.Succeeded(aMore), &aMore, a})
+
+	m := again(trial.Memory{}.Succeeded(a))
+	expect(t, "another port is wanted", trial.Widen, moment{m, &a, aMore})
+	m = again(m.Begin(aMore, trial.FewerPorts, noon))
+	expect(t, "the process ended before the policy was written", trial.Wait, moment{m, &a, aMore})
+	if got := expect(t, "and it is not wanted any more", trial.Hold, moment{m, &a, a}); len(got.Ports) != 1 {
+		t.Errorf("it is closed: %v", got.Ports)
+	}
+	if got := expect(t, "it is closed, and watched, and for a moment not wanted", trial.Keep, moment{m, &aMore, a}); len(got.Ports) != 2 {
+		t.Errorf("it is opened: %v", got.Ports)
+	}
+	m = again(m.Failed(aMore, "n1 did not answer", true))
+	expect(t, "it failed", trial.Wait, moment{m, &a, aMore})
+	expect(t, "it failed, and is not wanted any more", trial.Hold, moment{m, &a, a})
+	expect(t, "and what was kept is deleted", trial.Try, moment{m, nil, a})
+
+	onOne := a
+	onOne.Nodes = one
+	m = trial.Memory{}.Begin(a, trial.Absent, noon)
+	expect(t, "another port is seen in the trial", trial.TakeBack, moment{m, &onOne, aMore})
+	expect(t, "and all of it is tried again", trial.Try, moment{m, nil, aMore})
+}
+
+// A person's word is for one try, and only a list that may shut somebody out wants it.
+func TestConfirmed(t *testing.T) {
+	ports := []int32{6443, 10250}
+	a := closing(ports, "10.0.0.0/9", "192.0.2.0/24")
+	stood := trial.Memory{}.Succeeded(a)
+	for name, tc := range map[string]struct {
+		before trial.Memory
+		from   trial.Stage
+		wanted policy.HostFirewall
+		want   bool
+	}{
+		"nothing stood before":     {trial.Memory{}, trial.Absent, a, false},
+		"wider":                    {stood, trial.Earlier, closing(ports, "10.0.0.0/8", "192.0.2.0/25", "192.0.2.128/25"), true},
+		"a range is gone":          {stood, trial.Earlier, closing(ports, "10.0.0.0/8"), false},
+		"half of it is gone":       {stood, trial.Earlier, closing(ports, "10.0.0.0/8", "192.0.2.0/25"), false},
+		"another port":             {stood, trial.Earlier, closing([]int32{443, 6443}, "10.0.0.0/8", "192.0.2.0/24"), false},
+		"kept before, and deleted": {stood, trial.Absent, a, true},
+	} {
+		m := again(tc.before.Begin(tc.wanted, tc.from, noon))
+		onOne := tc.wanted
+		onOne.Nodes = one
+		if got, _ := (moment{m, &onOne, tc.wanted}).seen("", noon); got.Confirmed != tc.want || got.Late {
+			t.Errorf("%s: %+v", name, got)
+		}
+		if got, _ := (moment{m, &onOne, tc.wanted}).seen(m.Token(), noon); !got.Confirmed {
+			t.Errorf("%s: a person's word is nothing: %+v", name, got)
+		}
+		if got, _ := (moment{m, &onOne, tc.wanted}).seen(tc.before.Begin(tc.wanted, tc.from, noon.Add(time.Minute)).Token(), noon); got.Confirmed != tc.want {
+			t.Errorf("%s: a word for another try counts: %+v", name, got)
+		}
+		if got, _ := (moment{m, &onOne, tc.wanted}).seen("", noon.Add(trial.Confirm)); !got.Late {
+			t.Errorf("%s: after all that time: %+v", name, got)
+		}
+	}
+	onOne := a
+	onOne.Nodes = one
+	if got, _ := (moment{trial.Memory{}, &onOne, a}).seen("", noon); got.Confirmed || !got.Late {
+		t.Errorf("a trial of which nothing is remembered: %+v", got)
+	}
+}
