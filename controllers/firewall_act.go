@@ -314,7 +314,8 @@ func (r *FirewallReconciler) put(ctx context.Context, s *firewallScope, stage tr
 		return err
 	}
 	ctrl.LoggerFrom(ctx).Info("Put the firewall on nodes", "baseline", s.name, "stage", stage)
-	s.seen.Stage, s.seen = stage, now.See(s.seen, s.intended, "", s.now)
+	s.seen = now.See(s.seen, s.intended, "", s.now)
+	s.seen.Stage = stage
 	return nil
 }
 

@@ -111,7 +111,7 @@ func TestCloud(t *testing.T) { //nolint:paralleltest // see above
 	if len(b.Status.Offenders) == 0 || b.Status.Offenders[0].Reason != pcinetv1alpha1.ReasonAccessTooWide {
 		t.Errorf("the offenders are %v", b.Status.Offenders)
 	}
-	s.told(t, "AccessTooWide")
+	s.told(t, "AccessTooWide", "")
 	if n := settled(t, f); n != 2 {
 		t.Errorf("%d requests for one reading: one for credentials, one for the description", n)
 	}

@@ -273,6 +273,7 @@ func TestHostFirewallEnforced(t *testing.T) { //nolint:paralleltest // the ports
 	s.awaitFirewall(t, "it is taken back", absent)
 	s.await(t, restricted+"False/HostFirewallTakenBack: does not reach the kubelet of node n1")
 	worker.cutOff.Store(false)
+	s.told(t, "HostFirewallTrying", "it is tried on the labelled nodes")
 	time.Sleep(5 * time.Second) // more than two looks
 	if !absent(s.firewall(t)) {
 		t.Fatal("it was tried again with nobody having asked for that")

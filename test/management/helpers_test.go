@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/url"
 	"slices"
+	"strings"
 	"testing"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -126,8 +127,8 @@ func (s *site) findings(t *testing.T, check, result string) int {
 	return sum
 }
 
-// told waits for an event about the baseline.
-func (s *site) told(t *testing.T, reason string) {
+// told waits for an event about the baseline, with a part of its note.
+func (s *site) told(t *testing.T, reason, note string) {
 	t.Helper()
 	eventually.That(t, "an event says "+reason, func() error {
 		var list eventsv1.EventList
@@ -135,7 +136,10 @@ func (s *site) told(t *testing.T, reason string) {
 			return err
 		}
 		for i := range list.Items {
-			if list.Items[i].Reason == reason && list.Items[i].Regarding.Name == s.baseline {
+			if e := &list.Items[i]; e.Reason == reason && e.Regarding.Name == s.baseline {
+				if !strings.Contains(e.Note, note) {
+					return errors.New(e.Note)
+				}
 				return nil
 			}
 		}

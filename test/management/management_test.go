@@ -261,8 +261,8 @@ func TestWeaknesses(t *testing.T) { //nolint:paralleltest // see above
 	if n := s.failed(t); n != len(weaknesses) {
 		t.Errorf("metrics count %d findings that fail, want %d: one has no place among the offenders, or none should", n, len(weaknesses))
 	}
-	s.told(t, "ConsoleExposed")
-	s.told(t, "Plaintext")
+	s.told(t, "ConsoleExposed", "")
+	s.told(t, "Plaintext", "")
 	if n := stranger.tokens.Load(); n > 0 {
 		t.Errorf("a kubelet that nobody vouches for was given the operator's token %d times", n)
 	}
