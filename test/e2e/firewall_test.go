@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -91,6 +92,18 @@ func confirm(t *testing.T, b *pcinetv1alpha1.PCINetworkBaseline) {
 	run(t, strings.Fields(command[1])...)
 }
 
+// spread waits until no two of the operator's pods are on one node: of those that end it is no matter where they are.
+func spread(t *testing.T) {
+	t.Helper()
+	eventually(t, "the operator's replicas are on two nodes", func() error {
+		nodes := strings.Fields(run(t, "-n", operatorNamespace, "get", "pods", "-l", "app.kubernetes.io/component=manager", "-o", "jsonpath={.items[*].spec.nodeName}"))
+		if slices.Sort(nodes); len(nodes) != 2 || nodes[0] == nodes[1] {
+			return fmt.Errorf("they are on %v", nodes)
+		}
+		return nil
+	})
+}
+
 // kubelet sends a signal to the kubelet of the second node.
 func kubelet(ctx context.Context, t *testing.T, signal string) {
 	t.Helper()
@@ -120,6 +133,7 @@ func TestHostFirewallEnforced(t *testing.T) {
 	armDeadMan(t, b.Name, limit)
 	run(t, "-n", operatorNamespace, "rollout", "restart", "deployment", operatorName) // onto both nodes: they did not join at once
 	run(t, "-n", operatorNamespace, "rollout", "status", "deployment", operatorName, "--timeout=120s")
+	spread(t)
 	local, remote, host := serverOn(t, "n1"), serverOn(t, "n2"), serverOn(t, "n2", onHostNetwork)
 	first, second := []string{firstNode + ":6443", firstNode + ":10250"}, []string{secondNode + ":10250"}
 	awaitOutside(t, "OPEN", append(first, second...)...)
@@ -181,6 +195,7 @@ func TestHostFirewallEnforced(t *testing.T) {
 	}
 	awaitOutside(t, "OPEN", append(first, second...)...)
 	startOperator(t)
+	spread(t)
 	awaitNodes(t, b, "trial") // the list was kept before
 
 	t.Log("nobody asks for it any more")
