@@ -151,7 +151,11 @@ func (f *fights) wrote(key objectKey, faster bool) {
 	defer f.mu.Unlock()
 	now := f.clock.Now()
 	o := f.at(key, now)
-	if n := len(o.writes); faster && n > 0 && !o.moved.After(o.writes[n-1]) {
+	var last time.Time
+	if n := len(o.writes); n > 0 {
+		last = o.writes[n-1]
+	}
+	if faster && !o.moved.After(last) {
 		return
 	}
 	o.writes = append(o.writes, now)
@@ -170,6 +174,13 @@ func (f *fights) seen(key objectKey, leads bool) time.Duration {
 	o.age(now)
 	o.moved = now
 	return o.left(now, leads)
+}
+
+// know says whether an object had to be written again of late.
+func (f *fights) know(key objectKey) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.objects[key] != nil
 }
 
 // standing says how it stands with an object.

@@ -144,6 +144,39 @@ func TestACacheThatIsBehindBeginsNoFight(t *testing.T) {
 	}
 }
 
+// What such a cache asks for after the very first write, which is no repair, is not the first repair either.
+func TestACacheThatIsBehindTheFirstWriteCountsForNothing(t *testing.T) {
+	t.Parallel()
+	f, c := fightsAt(func() {})
+	for range fightRepairs {
+		f.need(deny, "", true)
+		f.wrote(deny, true)
+		c.SetTime(c.Now().Add(time.Millisecond))
+	}
+	f.seen(deny, true) // our own
+	c.SetTime(c.Now().Add(time.Second))
+	hits(f, c, deny, time.Millisecond, time.Millisecond)
+	if got := f.standing(deny); got.repeated {
+		t.Errorf("after one repair it stands %v", got)
+	}
+}
+
+// Somebody who is always faster than our writes is in a fight, too.
+func TestWhoIsAlwaysFasterFights(t *testing.T) {
+	t.Parallel()
+	f, c := fightsAt(func() {})
+	for range 2 + fightRepairs {
+		f.need(deny, "mallory", true)
+		f.wrote(deny, true)
+		c.SetTime(c.Now().Add(time.Millisecond))
+		f.seen(deny, true)
+		c.SetTime(c.Now().Add(time.Millisecond))
+	}
+	if got := f.standing(deny); !got.fought {
+		t.Errorf("it stands %v", got)
+	}
+}
+
 // What was written down is believed by a process that knows nothing itself, and not by the one that knows that it is over.
 func TestAFightThatIsOverIsNotResumed(t *testing.T) {
 	t.Parallel()

@@ -47,10 +47,11 @@ func (s *scope) hasSecond(w *wantedPolicy) bool {
 	return known && both && first.State != pcinetv1alpha1.PolicyCollision && second.State != pcinetv1alpha1.PolicySuperfluous
 }
 
-// again says whether this same generation of the baseline has dealt with a policy before, and nothing that it is made of has
-// changed since.
+// again says whether this same generation of the baseline has had a policy in place before, and nothing that it is made of has
+// changed since. One that could not be written until now never was.
 func (r *NamespaceReconciler) again(s *scope, w *wantedPolicy) bool {
-	_, known := s.recorded(w)
+	p, known := s.recorded(w)
+	known = known && (p.UID != "" || p.State == pcinetv1alpha1.PolicyContested || r.fights.know(w.key()))
 	if by := r.author(w.key()); by.baseline == s.baseline.Name && by.generation == s.baseline.Generation {
 		known = true
 	}
