@@ -176,11 +176,12 @@ func (f *fights) seen(key objectKey, leads bool) time.Duration {
 	return o.left(now, leads)
 }
 
-// know says whether an object had to be written again of late.
+// know says whether an object had to be written again within fightWindow.
 func (f *fights) know(key objectKey) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.objects[key] != nil
+	o := f.objects[key]
+	return o != nil && f.clock.Since(o.needed) < fightWindow
 }
 
 // standing says how it stands with an object.

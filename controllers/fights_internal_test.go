@@ -248,6 +248,48 @@ func TestObjectsOfTwoAPIsAreTwo(t *testing.T) {
 	}
 }
 
+// What was never in place is not repaired when it is written at last; what was is, also if that could not be recorded as such.
+func TestOnlyWhatWasInPlaceIsRepaired(t *testing.T) {
+	t.Parallel()
+	type recorded = pcinetv1alpha1.CoveragePolicy
+	for name, tc := range map[string]struct {
+		recorded   recorded
+		generation int64 // of the baseline, later than the coverage's
+		needed     time.Duration
+		want       bool
+	}{
+		"in no coverage":                       {recorded: recorded{Name: "another"}},
+		"it could not be written until now":    {recorded: recorded{Name: deny.name, State: pcinetv1alpha1.PolicyMissing}},
+		"it was in place":                      {recorded: recorded{Name: deny.name, State: pcinetv1alpha1.PolicyInPlace, UID: "1"}, want: true},
+		"it was in place, for an earlier spec": {recorded: recorded{Name: deny.name, State: pcinetv1alpha1.PolicyInPlace, UID: "1"}, generation: 1},
+		"it failed, for an earlier spec":       {recorded: recorded{Name: deny.name, State: pcinetv1alpha1.PolicyMissing}, generation: 1, needed: time.Second},
+		"it is contested, and away":            {recorded: recorded{Name: deny.name, State: pcinetv1alpha1.PolicyContested}, want: true},
+		"its repair failed, and was recorded":  {recorded: recorded{Name: deny.name, State: pcinetv1alpha1.PolicyMissing}, needed: time.Second, want: true},
+		"that was long ago":                    {recorded: recorded{Name: deny.name, State: pcinetv1alpha1.PolicyMissing}, needed: fightWindow},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f, c := fightsAt(func() {})
+			if tc.needed > 0 {
+				f.need(deny, "", true)
+				c.SetTime(begin.Add(tc.needed))
+			}
+			r := &NamespaceReconciler{Store: NewStore(), fights: f}
+			s := &scope{baseline: longest.DeepCopy(), previous: &pcinetv1alpha1.NamespaceCoverage{}}
+			s.namespace.Name = deny.namespace
+			s.previous.Status.BaselineGeneration = s.baseline.Generation
+			s.baseline.Generation += tc.generation
+			tc.recorded.Resource = deny.resource
+			s.previous.Status.Policies = []recorded{tc.recorded}
+			w := &wantedPolicy{api: &policyAPI{kind: kind{resource: deny.resource}, Backend: core.Backend{}}, state: pcinetv1alpha1.PolicyMissing}
+			w.intended = &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: deny.namespace, Name: deny.name}}
+			if got := r.again(s, w); got != tc.want {
+				t.Errorf("it is repaired: %t, want %t", got, tc.want)
+			}
+		})
+	}
+}
+
 func TestAPolicyIsFoughtOverOnlyWhereItIsRepaired(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

@@ -110,21 +110,6 @@ func TestCalicoIsWrittenThroughItsOwnServer(t *testing.T) { //nolint:paralleltes
 	awaitPolicies(t, namespace, b, calicoKind) // what was enforced stays
 }
 
-// restored waits until the spec of an object is again what it was.
-func restored(t *testing.T, was *unstructured.Unstructured) {
-	t.Helper()
-	eventually.That(t, was.GetName()+" is as it was", func() error {
-		live := like(was)
-		if err := env.client.Get(t.Context(), client.ObjectKeyFromObject(was), live); err != nil {
-			return err
-		}
-		if diff := cmp.Diff(was.Object["spec"], live.Object["spec"]); diff != "" {
-			return errors.New(diff)
-		}
-		return nil
-	})
-}
-
 func asUnstructured(b *pcinetv1alpha1.PCINetworkBaseline) *unstructured.Unstructured {
 	o := &unstructured.Unstructured{}
 	o.SetGroupVersionKind(pcinetv1alpha1.GroupVersion.WithKind("PCINetworkBaseline"))

@@ -271,16 +271,7 @@ func TestAnAPIThatGoesIsReplaced(t *testing.T) { //nolint:paralleltest // the pl
 		t.Fatal(err)
 	}
 	change(t, deny, []any{map[string]any{"fromEntities": []any{"all"}}}, "spec", "ingress")
-	eventually.That(t, "an edited policy is right again", func() error {
-		now := like(deny)
-		if err := env.client.Get(t.Context(), client.ObjectKeyFromObject(deny), now); err != nil {
-			return err
-		}
-		if diff := cmp.Diff(deny.Object["spec"], now.Object["spec"]); diff != "" {
-			return errors.New(diff)
-		}
-		return nil
-	})
+	restored(t, deny)
 	await(t, b, "Ready=True/AllNamespacesProtected")
 	began := time.Now()
 	awaitPolicies(t, addTenant(t, b.Name), b, ciliumKind)
@@ -404,16 +395,7 @@ func TestTheGuardIsKeptBesideThePolicies(t *testing.T) { //nolint:paralleltest /
 	exists := func() error { return env.client.Get(t.Context(), client.ObjectKeyFromObject(live), guard()) }
 	eventually.That(t, "a deleted guard is back", exists)
 	change(t, live, map[string]any{"endpointSelector": map[string]any{}}, "spec")
-	eventually.That(t, "an edited guard is right again", func() error {
-		now := guard()
-		if err := env.client.Get(t.Context(), client.ObjectKeyFromObject(now), now); err != nil {
-			return err
-		}
-		if diff := cmp.Diff(live.Object["spec"], now.Object["spec"]); diff != "" {
-			return errors.New(diff)
-		}
-		return nil
-	})
+	restored(t, live)
 
 	layer(pcinetv1alpha1.GuardLayerNone)
 	eventually.That(t, "the guard is gone", func() error {

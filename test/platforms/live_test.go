@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -161,6 +162,21 @@ func change(t *testing.T, object *unstructured.Unstructured, value any, fields .
 			return env.client.Status().Update(t.Context(), live)
 		}
 		return env.client.Update(t.Context(), live)
+	})
+}
+
+// restored waits until the spec of an object is again what it was.
+func restored(t *testing.T, was *unstructured.Unstructured) {
+	t.Helper()
+	eventually.That(t, was.GetName()+" is as it was", func() error {
+		live := like(was)
+		if err := env.client.Get(t.Context(), client.ObjectKeyFromObject(was), live); err != nil {
+			return err
+		}
+		if diff := cmp.Diff(was.Object["spec"], live.Object["spec"]); diff != "" {
+			return errors.New(diff)
+		}
+		return nil
 	})
 }
 
