@@ -13,6 +13,7 @@ BENCH_N  ?= 1000
 DEMO     ?=
 CNI      ?= none
 E2E      ?= none cilium
+E2E_HOSTS ?= cilium
 NODES    ?= 1
 PAIRS    ?= 1000000
 SEED     ?= 1
@@ -103,7 +104,7 @@ demo-down: ## Stop the demo's cluster and remove its data
 	go run ./hack/demo -down
 
 .PHONY: cluster
-cluster: $(if $(filter $(ASSETS),$(KUBEBUILDER_ASSETS)),controlplane) cluster-program ## Start real nodes: CNI=none or cilium, NODES=1 or more
+cluster: $(if $(filter $(ASSETS),$(KUBEBUILDER_ASSETS)),controlplane) cluster-program ## Start real nodes: CNI=none, cilium or calico, NODES=1 or more
 	bin/node/cluster up -cni $(CNI) -nodes $(NODES) $(if $(wildcard bin/image.tar),-image bin/image.tar)
 
 .PHONY: cluster-down
@@ -122,8 +123,10 @@ e2e: $(if $(filter $(ASSETS),$(KUBEBUILDER_ASSETS)),controlplane) cluster-progra
 .PHONY: e2e-hosts
 e2e-hosts: $(if $(filter $(ASSETS),$(KUBEBUILDER_ASSETS)),controlplane) cluster-program image ## Run the scenarios of a firewall on nodes, where the control plane runs on one
 	go test -c -o bin/node/e2e ./test/e2e
-	bin/node/cluster up -cni cilium -nodes 2 -server n1 -image bin/image.tar -- \
-	  bin/node/e2e -test.v -test.timeout 25m -test.run 'TestHostFirewall|TestDeadMan|TestKubelets' -cni cilium
+	for cni in $(E2E_HOSTS); do \
+	  bin/node/cluster up -cni $$cni -nodes 2 -server n1 -image bin/image.tar -- \
+	    bin/node/e2e -test.v -test.timeout 25m -test.run 'TestHostFirewall|TestDeadMan|TestKubelets' -cni $$cni; \
+	done
 
 .PHONY: cluster-program
 cluster-program:

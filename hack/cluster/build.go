@@ -24,6 +24,7 @@ import (
 const (
 	imagesDir = "images" // archives that every node gets
 	ciliumDir = "cilium" // what the agent compiles, and its CRDs
+	calicoDir = "calico" // its CRDs
 
 	nodekitImage = "nodekit.test/nodekit:v1"
 	corednsImage = "nodekit.test/coredns:v1"
@@ -37,21 +38,27 @@ type program struct {
 	module string // folder of the go.mod
 	pkg    string
 	origin string // module whose version the program is to report; "" if it is ours
-	cilium bool   // only for that CNI
+	cni    string // the only one that it is for; "" for any
 	image  string
 	args   []string // of the image
 }
 
-const ciliumPath = "github.com/cilium/cilium"
+const (
+	ciliumPath = "github.com/cilium/cilium"
+	calicoPath = "github.com/projectcalico/calico"
+)
 
 var programs = []program{
 	{name: "nodekit", module: ".", pkg: "./hack/cluster/nodekit", image: nodekitImage, args: []string{"pause"}},
 	{name: "kubelet", module: "hack/controlplane", pkg: "k8s.io/kubernetes/cmd/kubelet", origin: "k8s.io/kubernetes"},
 	{name: "kube-proxy", module: "hack/controlplane", pkg: "k8s.io/kubernetes/cmd/kube-proxy", origin: "k8s.io/kubernetes"},
 	{name: "coredns", module: "hack/cluster/coredns", pkg: ".", origin: "github.com/coredns/coredns", image: corednsImage},
-	{name: "cilium-agent", module: "hack/cluster/cilium", pkg: ciliumPath + "/daemon", origin: ciliumPath, cilium: true},
-	{name: "cilium-cni", module: "hack/cluster/cilium", pkg: ciliumPath + "/plugins/cilium-cni", origin: ciliumPath, cilium: true},
-	{name: "cilium-dbg", module: "hack/cluster/cilium", pkg: ciliumPath + "/cilium-dbg", origin: ciliumPath, cilium: true},
+	{name: "cilium-agent", module: "hack/cluster/cilium", pkg: ciliumPath + "/daemon", origin: ciliumPath, cni: cniCilium},
+	{name: "cilium-cni", module: "hack/cluster/cilium", pkg: ciliumPath + "/plugins/cilium-cni", origin: ciliumPath, cni: cniCilium},
+	{name: "cilium-dbg", module: "hack/cluster/cilium", pkg: ciliumPath + "/cilium-dbg", origin: ciliumPath, cni: cniCilium},
+	{name: "calico-felix", module: "hack/cluster/calico", pkg: calicoPath + "/felix/cmd/calico-felix", origin: calicoPath, cni: cniCalico},
+	{name: "calico-cni", module: "hack/cluster/calico", pkg: calicoPath + "/cni-plugin/cmd/calico", origin: calicoPath, cni: cniCalico},
+	{name: "calico-apiserver", module: "hack/cluster/calico", pkg: calicoPath + "/apiserver/cmd/apiserver", origin: calicoPath, cni: cniCalico},
 }
 
 // flags are the same for every program of a module, and for the control plane's, so that they share the build cache.
@@ -94,15 +101,18 @@ func (b *builder) build(ctx context.Context) error {
 		return err
 	}
 	for _, p := range programs {
-		if p.cilium && b.opts.cni != cniCilium {
+		if p.cni != "" && p.cni != b.opts.cni {
 			continue
 		}
 		if err := b.program(ctx, p); err != nil {
 			return err
 		}
 	}
-	if b.opts.cni == cniCilium {
+	switch b.opts.cni {
+	case cniCilium:
 		return b.copyCilium(ctx)
+	case cniCalico:
+		return b.copyCalico(ctx)
 	}
 	return nil
 }
@@ -176,22 +186,50 @@ func (b *builder) pack(p program, binary string) error {
 // copyCilium copies from the module what the agent compiles at run time, and the
 // CRDs, and makes the image that stands for the agent's.
 func (b *builder) copyCilium(ctx context.Context) error {
-	target := filepath.Join(b.dir, ciliumDir)
-	out, err := b.goRun(ctx, "hack/cluster/cilium", "list", "-m", "-f", "{{.Dir}} {{.Version}}", ciliumPath)
+	source, version, err := b.module(ctx, "hack/cluster/cilium", ciliumPath)
 	if err != nil {
 		return err
 	}
-	source, version, _ := strings.Cut(strings.TrimSpace(out), " ")
-	if err := b.pack(program{name: "cilium", image: "nodekit.test/cilium/cilium:" + version, args: []string{"pause"}}, filepath.Join(b.dir, "nodekit")); err != nil {
+	if err := b.packAgent("cilium", "cilium/cilium:"+version); err != nil {
 		return err
 	}
+	return b.copyFrom(source, ciliumDir, map[string]string{"bpf": "bpf", "pkg/k8s/apis/cilium.io/client/crds": "crds"})
+}
+
+// copyCalico does so with the CRDs of Calico. The version of the image is a release's, while that of the module is not.
+func (b *builder) copyCalico(ctx context.Context) error {
+	source, _, err := b.module(ctx, "hack/cluster/calico", calicoPath)
+	if err != nil {
+		return err
+	}
+	if err := b.packAgent("calico", "calico/node:"+calicoVersion); err != nil {
+		return err
+	}
+	return b.copyFrom(source, calicoDir, map[string]string{"libcalico-go/config/crd": "crds"})
+}
+
+// module returns where a module is, and its version.
+func (b *builder) module(ctx context.Context, in, path string) (dir, version string, err error) {
+	out, err := b.goRun(ctx, in, "list", "-m", "-f", "{{.Dir}} {{.Version}}", path)
+	dir, version, _ = strings.Cut(strings.TrimSpace(out), " ")
+	return dir, version, err
+}
+
+// packAgent makes the image that stands for an agent's.
+func (b *builder) packAgent(name, image string) error {
+	return b.pack(program{name: name, image: "nodekit.test/" + image, args: []string{"pause"}}, filepath.Join(b.dir, "nodekit"))
+}
+
+// copyFrom copies folders of a module, once.
+func (b *builder) copyFrom(source, dir string, folders map[string]string) error {
+	target := filepath.Join(b.dir, dir)
 	if done, err := os.ReadFile(filepath.Join(target, "copied")); err == nil && string(done) == source {
 		return nil
 	}
 	if err := os.RemoveAll(target); err != nil {
 		return err
 	}
-	for from, to := range map[string]string{"bpf": "bpf", "pkg/k8s/apis/cilium.io/client/crds": "crds"} {
+	for from, to := range folders {
 		if err := os.CopyFS(filepath.Join(target, to), os.DirFS(filepath.Join(source, from))); err != nil {
 			return err
 		}

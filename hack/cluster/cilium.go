@@ -50,20 +50,28 @@ func (n *node) startCilium(ctx context.Context) error {
 
 // ciliumArgs returns the data of the ConfigMap that comes first in a manifest as flags.
 func ciliumArgs(manifest string) ([]string, error) {
-	file, err := os.Open(manifest)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = file.Close() }()
 	var config corev1.ConfigMap
-	if err := yaml.NewYAMLOrJSONDecoder(file, 4096).Decode(&config); err != nil {
-		return nil, fmt.Errorf("reading %s: %w", manifest, err)
+	if err := readFirst(manifest, &config); err != nil {
+		return nil, err
 	}
 	args := make([]string, 0, len(config.Data))
 	for key, value := range config.Data {
 		args = append(args, "--"+key+"="+value)
 	}
 	return args, nil
+}
+
+// readFirst reads the object that comes first in a manifest.
+func readFirst(manifest string, object any) error {
+	file, err := os.Open(manifest)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }()
+	if err := yaml.NewYAMLOrJSONDecoder(file, 4096).Decode(object); err != nil {
+		return fmt.Errorf("reading %s: %w", manifest, err)
+	}
+	return nil
 }
 
 // healthy returns a check that a GET of url answers 200.

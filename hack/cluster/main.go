@@ -26,8 +26,8 @@ const (
 
 const help = `usage, from the root of the repository:
   bin/node/cluster check                                see whether this machine can run nodes; exit status 3 if not
-  bin/node/cluster build [-cni none|cilium]             build or download what a cluster is made of
-  bin/node/cluster up    [-cni none|cilium] [-nodes N] [-server n1]  start one
+  bin/node/cluster build [-cni none|cilium|calico]      build or download what a cluster is made of
+  bin/node/cluster up    [-cni none|cilium|calico] [-nodes N] [-server n1]  start one
   bin/node/cluster up    [FLAG]... -- COMMAND [ARG]...  start one for a command, and end it with the command
   bin/node/cluster join                                 add a node to it
   bin/node/cluster down                                 end it
@@ -112,12 +112,13 @@ type options struct {
 const (
 	cniNone   = "none"   // the reference bridge plugin: it accepts policies and enforces none
 	cniCilium = "cilium" // the agent and its plugin
+	cniCalico = "calico" // Felix, its plugin and its API server
 )
 
 func parse(command string, args []string) (options, error) {
 	var opts options
 	flags := flag.NewFlagSet(command, flag.ContinueOnError)
-	flags.StringVar(&opts.cni, "cni", cniNone, cniNone+" or "+cniCilium)
+	flags.StringVar(&opts.cni, "cni", cniNone, cniNone+", "+cniCilium+" or "+cniCalico)
 	flags.IntVar(&opts.nodes, "nodes", 1, fmt.Sprintf("1 to %d", maxNodes))
 	flags.StringVar(&opts.server, "server", outside, "where the control plane runs: "+outside+", or a node such as "+nodeName(1))
 	flags.Func("image", "`archive` of an image for the nodes, such as bin/image.tar; may be repeated", func(path string) error {
@@ -133,8 +134,8 @@ func parse(command string, args []string) (options, error) {
 	switch {
 	case flags.NArg() > len(opts.command):
 		return opts, fmt.Errorf("unexpected argument %q", flags.Arg(0))
-	case opts.cni != cniNone && opts.cni != cniCilium:
-		return opts, fmt.Errorf("unknown CNI %q: want %s or %s", opts.cni, cniNone, cniCilium)
+	case opts.cni != cniNone && opts.cni != cniCilium && opts.cni != cniCalico:
+		return opts, fmt.Errorf("unknown CNI %q: want %s, %s or %s", opts.cni, cniNone, cniCilium, cniCalico)
 	case opts.server != outside && addresses()[opts.server] == "":
 		return opts, fmt.Errorf("no machine %q: the control plane runs %s, or on a node such as %s", opts.server, outside, nodeName(1))
 	case opts.nodes < 1 || opts.nodes > maxNodes:

@@ -228,8 +228,11 @@ func (n *node) startNetwork(ctx context.Context) error {
 			return err
 		}
 	}
-	if n.state.CNI == cniCilium {
+	switch n.state.CNI {
+	case cniCilium:
 		return n.startCilium(ctx)
+	case cniCalico:
+		return n.startCalico(ctx)
 	}
 	return n.startBridge(ctx)
 }
@@ -242,11 +245,7 @@ const bridgeConfig = `{"cniVersion": "1.0.0", "name": "bridge", "plugins": [
 `
 
 func (n *node) startBridge(ctx context.Context) error {
-	config, err := n.fill("kube-proxy.yaml", proxyConfig)
-	if err != nil {
-		return err
-	}
-	proxy, err := n.daemon("kube-proxy", n.binary("kube-proxy"), "--config", config)
+	proxy, err := n.startProxy()
 	if err != nil {
 		return err
 	}
@@ -258,6 +257,14 @@ func (n *node) startBridge(ctx context.Context) error {
 		return err
 	}
 	return proxy.Await(ctx, healthy("http://127.0.0.1:10256/healthz", nil))
+}
+
+func (n *node) startProxy() (*process.Process, error) {
+	config, err := n.fill("kube-proxy.yaml", proxyConfig)
+	if err != nil {
+		return nil, err
+	}
+	return n.daemon("kube-proxy", n.binary("kube-proxy"), "--config", config)
 }
 
 // writeNetworkConfig tells containerd of the network; the node can then become Ready.

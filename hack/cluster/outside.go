@@ -28,6 +28,7 @@ const (
 	kubeconfigFile  = "kubeconfig"
 
 	userCilium = "system:cilium"
+	userCalico = "system:calico"
 	userProxy  = "system:kube-proxy"
 )
 
@@ -87,8 +88,13 @@ func (s *supervisor) runControlPlane(ctx context.Context, address string) error 
 	for _, user := range []struct {
 		name   string
 		groups []string
-	}{{userCilium, []string{"system:masters"}}, {userProxy, nil}} {
+	}{{userCilium, []string{"system:masters"}}, {userCalico, []string{"system:masters"}}, {userProxy, nil}} {
 		if _, _, err := c.ConfigFor(user.name, user.groups...); err != nil {
+			return err
+		}
+	}
+	if s.state.CNI == cniCalico {
+		if err := s.startCalicoServer(); err != nil {
 			return err
 		}
 	}

@@ -24,8 +24,11 @@ func packagesFor(cni string) map[string]string {
 	all := map[string]string{
 		"containerd": "bin/containerd", "runc": "sbin/runc", "containernetworking-plugins": "lib/cni/bridge", "iproute2": "bin/ip", "nftables": "sbin/nft",
 	}
+	if cni != cniNone {
+		maps.Copy(all, map[string]string{"iptables": "sbin/xtables-nft-multi", "ipset": "sbin/ipset", "kmod": "bin/kmod"})
+	}
 	if cni == cniCilium {
-		maps.Copy(all, map[string]string{"clang-19": "lib/llvm-19/bin/clang", "iptables": "sbin/xtables-nft-multi", "ipset": "sbin/ipset", "kmod": "bin/kmod"})
+		all["clang-19"] = "lib/llvm-19/bin/clang"
 	}
 	return all
 }

@@ -60,6 +60,9 @@ func check(ctx context.Context, root string) error {
 // fetchModules downloads the modules that programs are built from. One that is not what go.sum says is no matter of the machine.
 func (b *builder) fetchModules(ctx context.Context) error {
 	for _, p := range programs {
+		if p.cni != "" && p.cni != b.opts.cni {
+			continue
+		}
 		_, err := b.goRun(ctx, p.module, "mod", "download")
 		switch {
 		case err == nil:

@@ -217,7 +217,12 @@ func (l *launcher) applyAddons(ctx context.Context) error {
 		return err
 	}
 	manifests := []string{filepath.Join(l.opts.root, corednsManifest)}
-	if l.opts.cni == cniCilium {
+	switch l.opts.cni {
+	case cniCalico:
+		if err := l.applyCalico(ctx); err != nil {
+			return err
+		}
+	case cniCilium:
 		crds := filepath.Join(l.opts.root, buildDir, ciliumDir, "crds")
 		manifests = append(manifests, filepath.Join(crds, "v2"), filepath.Join(crds, "v2alpha1"), filepath.Join(l.opts.root, ciliumManifest))
 	}

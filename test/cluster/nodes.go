@@ -15,6 +15,9 @@ const nodesPort = 6443
 // kubeletClient is who the API server is to a kubelet.
 const kubeletClient = "kube-apiserver-kubelet-client"
 
+// frontProxy is who the API server is to the servers of other APIs.
+const frontProxy = "front-proxy-client"
+
 // Nodes describes a network on which nodes reach the API server.
 type Nodes struct {
 	// Address is an IP address of this host, on which the API server listens
@@ -52,7 +55,7 @@ func (o *Options) authorizers() string {
 	return "RBAC"
 }
 
-// nodeArgs let kube-apiserver tell nodes apart, and reach kubelets for logs and exec.
+// nodeArgs let kube-apiserver tell nodes apart, and reach kubelets for logs and exec, and servers of other APIs.
 func (c *Cluster) nodeArgs() []string {
 	return []string{
 		"--enable-admission-plugins=NodeRestriction",
@@ -60,6 +63,13 @@ func (c *Cluster) nodeArgs() []string {
 		"--kubelet-client-certificate=" + c.pki(kubeletClient+".crt"),
 		"--kubelet-client-key=" + c.pki(kubeletClient+".key"),
 		"--kubelet-preferred-address-types=InternalIP",
+		"--requestheader-client-ca-file=" + c.pki("ca.crt"),
+		"--requestheader-allowed-names=" + frontProxy,
+		"--requestheader-username-headers=X-Remote-User",
+		"--requestheader-group-headers=X-Remote-Group",
+		"--requestheader-extra-headers-prefix=X-Remote-Extra-",
+		"--proxy-client-cert-file=" + c.pki(frontProxy+".crt"),
+		"--proxy-client-key-file=" + c.pki(frontProxy+".key"),
 	}
 }
 
@@ -69,12 +79,14 @@ func (c *Cluster) writeNodeFiles() error {
 	if c.opts.Nodes == nil {
 		return nil
 	}
-	pair, err := c.ca.client(kubeletClient, "system:masters")
-	if err != nil {
-		return err
-	}
-	if err := c.writePair(kubeletClient, pair); err != nil {
-		return err
+	for name, groups := range map[string][]string{kubeletClient: {"system:masters"}, frontProxy: nil} {
+		pair, err := c.ca.client(name, groups...)
+		if err != nil {
+			return err
+		}
+		if err := c.writePair(name, pair); err != nil {
+			return err
+		}
 	}
 	for name, address := range c.opts.Nodes.Addresses {
 		pair, err := c.ca.server("system:node:"+name, name, address)

@@ -19,7 +19,7 @@ import (
 func TestDefaultDeny(t *testing.T) {
 	backends := []pcinetv1alpha1.Backend{pcinetv1alpha1.BackendNetworkPolicy}
 	if env.enforces {
-		backends = append(backends, pcinetv1alpha1.BackendCilium)
+		backends = append(backends, env.engine.backend)
 	}
 	for _, backend := range backends {
 		t.Run(string(backend), defaultDeny{backend}.test)

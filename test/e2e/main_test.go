@@ -41,20 +41,21 @@ var env struct {
 	kubectl    string
 	kubeconfig string
 	enforces   bool   // the network heeds policies
+	engine     engine // that enforces them
 	next       string // the image to upgrade the operator to
 	installed  time.Time
 	open       string // the node whose kubelet answers in the clear, too, once it has joined
 }
 
 func TestMain(m *testing.M) {
-	cni := flag.String("cni", "", "the cluster's network: none or cilium")
+	cni := flag.String("cni", "", "the cluster's network: none, cilium or calico")
 	flag.StringVar(&env.next, "image", "", "an `image` of the operator, on every node, to upgrade to")
 	flag.Parse()
 	if *cni == "" {
 		fmt.Println("e2e: nothing was tested here: it takes nodes, and 'make e2e'")
 		return
 	}
-	env.enforces = *cni != "none"
+	env.engine, env.enforces = engines[*cni]
 	ctrl.SetLogger(logr.Discard()) // warnings of the API server
 	if err := setUp(); err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)

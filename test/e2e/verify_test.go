@@ -156,7 +156,7 @@ func awaitCanaries(t *testing.T, n int) {
 func freeze(t *testing.T, node string) (began time.Time) {
 	t.Helper()
 	signal := func(ctx context.Context, name, cordon string) {
-		_, err := onMachine(ctx, node, "sh", "-c", "kill -"+name+" $(pidof cilium-agent)")
+		_, err := onMachine(ctx, node, "sh", "-c", "kill -"+name+" $(pidof "+env.engine.agent+")")
 		if _, cordonErr := kubectl(ctx, cordon, node); errors.Join(err, cordonErr) != nil {
 			t.Fatal(err, cordonErr)
 		}
@@ -166,7 +166,7 @@ func freeze(t *testing.T, node string) (began time.Time) {
 	return time.Now()
 }
 
-// checkMeasured looks at what is measured beside the proof. Cilium cuts established connections.
+// checkMeasured looks at what is measured beside the proof. Engines differ in what they do with established connections.
 func checkMeasured(t *testing.T, b *pcinetv1alpha1.PCINetworkBaseline) {
 	t.Helper()
 	p := b.Status.Proof
@@ -174,7 +174,7 @@ func checkMeasured(t *testing.T, b *pcinetv1alpha1.PCINetworkBaseline) {
 		t.Fatalf("status.proof is %+v: the start window was not measured", p)
 	}
 	t.Logf("After a pod's first instruction denied packets passed for %d ms. Established connections: %s.", *p.StartWindowMilliseconds, p.EstablishedConnections)
-	if p.EstablishedConnections != pcinetv1alpha1.EstablishedCut {
-		t.Errorf("established connections are %q, want %q", p.EstablishedConnections, pcinetv1alpha1.EstablishedCut)
+	if p.EstablishedConnections != env.engine.established {
+		t.Errorf("established connections are %q, want %q", p.EstablishedConnections, env.engine.established)
 	}
 }
