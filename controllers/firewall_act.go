@@ -14,9 +14,6 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -36,7 +33,9 @@ func (r *FirewallReconciler) observe(ctx context.Context, s *firewallScope) {
 		s.unarmed = err.Error()
 	} else {
 		s.lease = lease
-		s.memory = trial.ReadMemory(lease.Annotations[annotationKept], lease.Annotations[annotationTried])
+		if s.layer == nil || s.layer.Name() == lease.Annotations[annotationBackend] {
+			s.memory = trial.ReadMemory(lease.Annotations[annotationKept], lease.Annotations[annotationTried])
+		}
 	}
 	s.seen.Armed, s.seen.Fit = s.unarmed == "", s.wanted.fit
 	s.intended = s.memory.Intended(s.wanted.policy, s.read())
@@ -131,7 +130,7 @@ func (r *FirewallReconciler) beyondTrial(seen []string) error {
 	nodes, _ := r.Platform.Sources.Nodes()
 	others := false
 	for i := range nodes {
-		if nodes[i].Labels[render.LabelHostFirewall] != render.HostFirewallTrial {
+		if nodes[i].Labels[policy.LabelHostFirewall] != policy.HostFirewallTrial {
 			others = true
 			if slices.Contains(seen, nodes[i].Name) {
 				return nil
@@ -180,6 +179,9 @@ func (r *FirewallReconciler) pods(ctx context.Context) ([]contact.Pod, error) {
 
 // replied is what the API server says; what a connection says differs from time to time.
 func replied(err error) string {
+	if errors.Is(err, errForeign) {
+		return err.Error()
+	}
 	if status := apierrors.APIStatus(nil); errors.As(err, &status) {
 		return cause(err)
 	}
@@ -213,8 +215,11 @@ func (r *FirewallReconciler) unarmed(ctx context.Context, s *firewallScope) stri
 	switch {
 	case !is || s.now.Sub(w.pulseAt) > pulseAge:
 		return "no dead man shows a pulse, who would take it back: kubectl -n " + deadman.Namespace + " get pods"
-	case pulse.Policy != render.HostsName(s.name):
-		return fmt.Sprintf("the dead man guards policy %q, and not %s: his arguments and role have the name", pulse.Policy, render.HostsName(s.name))
+	case s.layer == nil:
+		return "it is not known which policy engine there is"
+	}
+	if name := render.HostsPolicy(s.layer, s.name).GetName(); pulse.Policy != name {
+		return fmt.Sprintf("the dead man guards policy %q, and not %s: his arguments and role have the name", pulse.Policy, name)
 	}
 	nodes, known := r.Platform.Sources.Nodes()
 	if !known {
@@ -222,11 +227,11 @@ func (r *FirewallReconciler) unarmed(ctx context.Context, s *firewallScope) stri
 		return "nodes are not known yet"
 	}
 	for i := range nodes {
-		if nodes[i].Name == pulse.Node && nodes[i].Labels[render.LabelHostFirewall] == render.HostFirewallTrial {
+		if nodes[i].Name == pulse.Node && nodes[i].Labels[policy.LabelHostFirewall] == policy.HostFirewallTrial {
 			return ""
 		}
 	}
-	return fmt.Sprintf("the dead man is on node %s, which has no label %s=%s", pulse.Node, render.LabelHostFirewall, render.HostFirewallTrial)
+	return fmt.Sprintf("the dead man is on node %s, which has no label %s=%s", pulse.Node, policy.LabelHostFirewall, policy.HostFirewallTrial)
 }
 
 // take does what was decided, and says in the Lease that somebody is there: before it writes a policy, so that nobody takes one back that has
@@ -270,7 +275,7 @@ func (r *FirewallReconciler) takeBack(ctx context.Context, s *firewallScope) err
 			stage = trial.Earlier
 		}
 	}
-	if stage == trial.Absent {
+	if stage == trial.Absent && s.live != nil { // which it is not any more if it was to be made anew
 		if err := r.Applier.Delete(ctx, s.live); err != nil {
 			return err // and no sign: the dead man may be able to
 		}
@@ -290,6 +295,9 @@ func (r *FirewallReconciler) hold(ctx context.Context, s *firewallScope, stage t
 	if err := r.sign(ctx, s, s.memory); err != nil {
 		return err
 	}
+	if err := r.prepare(ctx, s); err != nil {
+		return err
+	}
 	if err := r.write(ctx, s, s.at(stage)); err != nil {
 		return err
 	}
@@ -299,6 +307,9 @@ func (r *FirewallReconciler) hold(ctx context.Context, s *firewallScope, stage t
 
 // put writes the policy for a stage, once it is remembered that it was tried: what comes after may be the end of this process.
 func (r *FirewallReconciler) put(ctx context.Context, s *firewallScope, stage trial.Stage) error {
+	if err := r.prepare(ctx, s); err != nil {
+		return err
+	}
 	before, now := s.memory, s.memory
 	if s.seen.Stage != trial.OneNode { // which is a part of the same try
 		now = before.Begin(s.intended, s.seen.Stage, s.now)
@@ -316,66 +327,5 @@ func (r *FirewallReconciler) put(ctx context.Context, s *firewallScope, stage tr
 	ctrl.LoggerFrom(ctx).Info("Put the firewall on nodes", "baseline", s.name, "stage", stage)
 	s.seen = now.See(s.seen, s.intended, "", s.now)
 	s.seen.Stage = stage
-	return nil
-}
-
-// write makes the live policy say what a firewall says.
-func (r *FirewallReconciler) write(ctx context.Context, s *firewallScope, f policy.HostFirewall) error {
-	objects := render.HostFirewall(layer, f)
-	if len(objects) != 1 {
-		return errors.New("there is no port to close, or nobody to let in")
-	}
-	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(objects[0])
-	if err != nil {
-		return err
-	}
-	intended := &unstructured.Unstructured{Object: content}
-	var live client.Object
-	if s.live != nil {
-		live = s.live
-	}
-	change, err := r.Applier.Write(ctx, intended, live)
-	if err == nil {
-		s.watched.uid = change.Object.GetUID()
-	}
-	return err
-}
-
-// sign says in the Lease that somebody is there, and what is remembered.
-func (r *FirewallReconciler) sign(ctx context.Context, s *firewallScope, memory trial.Memory) error {
-	if s.lease == nil {
-		return errors.New("nothing can be noted: " + s.unarmed)
-	}
-	lease := s.lease.DeepCopy()
-	lease.Spec.HolderIdentity = new("pci-network-baseline")
-	lease.Spec.RenewTime = new(metav1.NewMicroTime(r.Clock.Now()))
-	kept, tried := memory.Texts()
-	for key, value := range map[string]string{annotationKept: kept, annotationTried: tried} {
-		if value == "" {
-			delete(lease.Annotations, key)
-		} else {
-			metav1.SetMetaDataAnnotation(&lease.ObjectMeta, key, value)
-		}
-	}
-	err := r.Applier.Replace(ctx, lease)
-	if err == nil {
-		s.lease, s.memory = lease, memory
-	}
-	return err
-}
-
-// forget forgets everything, lest what was kept is put back when a firewall is asked for again. Where the Lease cannot be written that is only
-// logged: taking the policy away matters more.
-func (r *FirewallReconciler) forget(ctx context.Context, s *firewallScope) error {
-	var err error
-	if s.lease, err = r.readLease(ctx, deadman.OperatorLease); err == nil {
-		err = r.sign(ctx, s, trial.Memory{})
-	}
-	if stale(err) {
-		return err
-	}
-	if err != nil {
-		ctrl.LoggerFrom(ctx).Info("What is remembered of a firewall on nodes could not be forgotten", "baseline", s.name, "cause", err.Error())
-	}
 	return nil
 }

@@ -27,7 +27,6 @@ import (
 	"github.com/pcinetwork/pci-network-baseline/internal/policy"
 	"github.com/pcinetwork/pci-network-baseline/internal/probe/contact"
 	"github.com/pcinetwork/pci-network-baseline/internal/render"
-	"github.com/pcinetwork/pci-network-baseline/internal/render/cilium"
 	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
 	"github.com/pcinetwork/pci-network-baseline/internal/trial"
 )
@@ -45,6 +44,8 @@ const (
 	unseenFor = 2 * time.Minute
 	// annotationKept and annotationTried hold, on the operator's Lease, what is remembered.
 	annotationKept, annotationTried = "pcinetwork.dev/host-firewall-kept", "pcinetwork.dev/host-firewall"
+	// annotationBackend is whose policies that was in: what one engine let in says nothing of another, which knows nodes otherwise.
+	annotationBackend = "pcinetwork.dev/host-firewall-backend"
 )
 
 // FirewallReconciler tries a firewall on nodes, and keeps it, for each baseline that asks for it: docs/host-firewall.md. It runs on the
@@ -91,6 +92,7 @@ type firewallScope struct {
 	now      time.Time
 	baseline *pcinetv1alpha1.PCINetworkBaseline // nil for none; set by load, as all until watched
 	live     *unstructured.Unstructured         // the policy, nil for none
+	layer    render.HostLayer                   // the live policy's API, or else the one that is wanted; nil while that is not known
 	wanted   firewall
 	known    bool // what is wanted is of the spec as it is
 	watched  *firewallWatched
@@ -106,7 +108,7 @@ type firewallScope struct {
 	handsOff string
 }
 
-// Reconcile takes the firewall of one baseline a step further. Cost while one is asked for: six requests, and those of contact.Look, every
+// Reconcile takes the firewall of one baseline a step further. Cost while one is asked for: eight requests, and those of contact.Look, every
 // 10 s, or every 2 s while it is tried.
 func (r *FirewallReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	s, err := r.load(ctx, req.Name)
@@ -119,6 +121,10 @@ func (r *FirewallReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 	}
 	if s.live != nil && !r.owns(s) {
 		r.tell(ctx, s, pending(fmt.Sprintf("%s %s is somebody else's: delete or rename it", s.live.GetKind(), s.live.GetName())))
+		return ctrl.Result{RequeueAfter: keptPace}, nil
+	}
+	if s.known && s.wanted.layer != nil && s.wanted.layer != s.layer { // no sign of life either: the dead man takes it back
+		r.tell(ctx, s, pending(fmt.Sprintf("%s %s is of another engine than %s: delete it, or wait for the dead man", s.live.GetKind(), s.live.GetName(), s.wanted.layer.Name())))
 		return ctrl.Result{RequeueAfter: keptPace}, nil
 	}
 	r.observe(ctx, s)
@@ -149,15 +155,15 @@ func (r *FirewallReconciler) load(ctx context.Context, name string) (*firewallSc
 	case !gone(err): // a definition that is deleted takes baselines with it, and that is nobody's wish
 		return nil, fmt.Errorf("reading baseline %s: %w", name, err)
 	}
-	list := &unstructured.UnstructuredList{}
-	list.SetGroupVersionKind(cilium.GroupVersion.WithKind(cilium.KindClusterwideNetworkPolicy + "List"))
-	err := r.Live.List(ctx, list, client.MatchingFields{"metadata.name": render.HostsName(name)})
-	switch {
-	case apierrors.IsNotFound(err): // its kind is not served
-	case err != nil:
-		return nil, fmt.Errorf("reading the policy for nodes of baseline %s: %w", name, err)
-	case len(list.Items) > 0:
-		s.live = &list.Items[0]
+	s.layer = s.wanted.layer
+	for _, l := range hostLayers {
+		live, err := r.livePolicy(ctx, l, name)
+		if err != nil {
+			return nil, err
+		}
+		if live != nil && (s.live == nil || l == s.wanted.layer) {
+			s.live, s.layer = live, l
+		}
 	}
 	if s.watched = r.watched[name]; s.watched == nil {
 		s.watched = &firewallWatched{}
@@ -167,6 +173,24 @@ func (r *FirewallReconciler) load(ctx context.Context, name string) (*firewallSc
 		r.watched[name] = s.watched
 	}
 	return s, nil
+}
+
+// livePolicy reads the policy for the nodes of a baseline in one API; nil for none.
+func (r *FirewallReconciler) livePolicy(ctx context.Context, l render.HostLayer, baseline string) (*unstructured.Unstructured, error) {
+	is := render.HostsPolicy(l, baseline)
+	list := &unstructured.UnstructuredList{}
+	kind := is.GetObjectKind().GroupVersionKind()
+	list.SetGroupVersionKind(kind.GroupVersion().WithKind(kind.Kind + "List"))
+	err := r.Live.List(ctx, list, client.MatchingFields{"metadata.name": is.GetName()})
+	switch {
+	case apierrors.IsNotFound(err): // its kind is not served
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("reading the policy for nodes of baseline %s in %s: %w", baseline, l.Name(), err)
+	case len(list.Items) == 0:
+		return nil, nil
+	}
+	return &list.Items[0], nil
 }
 
 // blind takes back what was said of a firewall that cannot be looked at any more.
@@ -213,8 +237,9 @@ func (r *FirewallReconciler) decide(s *firewallScope) {
 	case plan.ParseBreakGlass(s.baseline, s.now).InForce:
 		s.handsOff = "the glass is broken, so that nothing is written"
 	}
-	cutOff := s.act == trial.TakeBack && s.onNodes() // whoever broke the glass may be
-	if s.handsOff != "" && !cutOff || !s.known || s.lease == nil {
+	cutOff := s.act == trial.TakeBack && s.onNodes()                  // whoever broke the glass may be
+	unclear := s.wanted.layer == nil && s.seen.Stage == trial.Strange // while nobody knows the engine, nobody knows what is strange
+	if s.handsOff != "" && !cutOff || !s.known || s.lease == nil || unclear {
 		s.act = trial.Wait
 	}
 }
@@ -236,15 +261,11 @@ func (r *FirewallReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Complete(r)
 }
 
-// layer is the API in which a firewall on nodes is enforced. Calico knows nodes by address, so that a list could cut them off from each other,
-// and its objects have not been seen on nodes: there it stays with Audit.
-var layer cilium.Hosts
-
 // at returns what is intended at a stage.
 func (s *firewallScope) at(stage trial.Stage) policy.HostFirewall {
 	out := s.intended
 	if stage == trial.OneNode {
-		out.Nodes = render.TrialNodes()
+		out.Nodes = policy.TrialNodes()
 	}
 	return out
 }
@@ -254,7 +275,7 @@ func (s *firewallScope) read() *policy.HostFirewall {
 	if s.live == nil {
 		return nil
 	}
-	if live, ok := layer.Read(s.live.Object); ok {
+	if live, ok := s.layer.Read(s.live.Object); ok {
 		return &live
 	}
 	return nil
@@ -265,5 +286,5 @@ func (s *firewallScope) stage() trial.Stage {
 	if s.live == nil {
 		return trial.Absent
 	}
-	return trial.StageOf(s.read(), s.intended, render.TrialNodes(), s.memory.Kept)
+	return trial.StageOf(s.read(), s.intended, policy.TrialNodes(), s.memory.Kept)
 }

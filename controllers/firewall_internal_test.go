@@ -18,6 +18,7 @@ import (
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/internal/policy"
 	"github.com/pcinetwork/pci-network-baseline/internal/probe/contact"
+	"github.com/pcinetwork/pci-network-baseline/internal/render/cilium"
 	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
 	"github.com/pcinetwork/pci-network-baseline/internal/trial"
 )
@@ -76,10 +77,14 @@ func TestDecide(t *testing.T) {
 		"not known yet what is wanted":     {&pcinetv1alpha1.PCINetworkBaseline{}, &coordinationv1.Lease{}, false, trial.Seen{Stage: trial.Strange}, trial.Wait},
 		"strange, and everything is known": {&pcinetv1alpha1.PCINetworkBaseline{}, &coordinationv1.Lease{}, true, trial.Seen{Stage: trial.Strange}, trial.TakeBack},
 	} {
-		s := &firewallScope{now: now, baseline: tc.baseline, lease: tc.lease, known: tc.known, seen: tc.seen}
+		s := &firewallScope{now: now, baseline: tc.baseline, lease: tc.lease, known: tc.known, seen: tc.seen, wanted: firewall{layer: cilium.Hosts{}}}
 		(&FirewallReconciler{}).decide(s)
 		if s.act != tc.want {
 			t.Errorf("%s: %s, want %s", name, s.act, tc.want)
+		}
+		s.wanted.layer = nil
+		if (&FirewallReconciler{}).decide(s); s.act == trial.TakeBack && tc.seen.Stage == trial.Strange {
+			t.Errorf("%s, and it is not known which engine there is: %s", name, s.act)
 		}
 	}
 }

@@ -15,7 +15,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
-	"github.com/pcinetwork/pci-network-baseline/internal/render"
+	"github.com/pcinetwork/pci-network-baseline/internal/policy"
 	"github.com/pcinetwork/pci-network-baseline/internal/render/cilium"
 	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
 	"github.com/pcinetwork/pci-network-baseline/internal/trial"
@@ -68,7 +68,7 @@ func (s *firewallScope) state(err error) snapshot.Firewall {
 // trying says what is tried, and what is asked of a person meanwhile: with the longest name it still fits into a condition.
 func (s *firewallScope) trying() string {
 	if s.seen.Confirmed || !s.seen.Tried { // of what nothing is remembered nobody is asked: it is taken back
-		return "it is tried on the nodes that are labelled " + render.LabelHostFirewall + "=" + render.HostFirewallTrial
+		return "it is tried on the nodes that are labelled " + policy.LabelHostFirewall + "=" + policy.HostFirewallTrial
 	}
 	return fmt.Sprintf("it is tried on the labelled nodes, and taken back at %s unless somebody comes in by them and says so: kubectl annotate pcinb %s %s=%s --overwrite",
 		s.memory.Tried.Begun.Add(trial.Confirm).Format(time.RFC3339), s.name, pcinetv1alpha1.AnnotationHostFirewallConfirmed, s.memory.Token())

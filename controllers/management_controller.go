@@ -43,6 +43,8 @@ const (
 	lookPeriod = time.Hour
 	// doubt is how long to wait before less than last time, or silence, is believed.
 	doubt = 30 * time.Second
+	// protectionPause is for how long changes of what the engine does with policies for nodes, as while nodes come, are gathered.
+	protectionPause = 2 * time.Second
 	// lookTimeout is far above what 5,000 nodes take.
 	lookTimeout = 15 * time.Minute
 )
@@ -303,11 +305,27 @@ func (r *ManagementReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Named("management").
 		WithOptions(opts).
 		Watches(&pcinetv1alpha1.PCINetworkBaseline{}, one, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		WatchesRawSource(source.Func(func(_ context.Context, q queue) error {
+		WatchesRawSource(source.Func(func(ctx context.Context, q queue) error {
 			again := func() { q.Add(ctrl.Request{}) }
 			r.ControlPlanes.whenChanged(again)
 			r.firewalls.again.Store(&again)
+			r.addProtected(ctx, q)
 			return nil
 		})).
 		Complete(r)
+}
+
+// addProtected has an inventory taken when what the engine does with policies for nodes has changed: whoever mends it waits for an answer.
+func (r *ManagementReconciler) addProtected(ctx context.Context, q queue) {
+	changed := r.Platform.protections.subscribe()
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-changed:
+				q.AddAfter(ctrl.Request{}, protectionPause)
+			}
+		}
+	}()
 }

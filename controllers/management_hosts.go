@@ -79,9 +79,17 @@ func tellHostFirewall(ctx context.Context, b *pcinetv1alpha1.PCINetworkBaseline,
 
 // hostObjects renders for a policy API; none for one that has no policies for nodes.
 func hostObjects(backend string, f policy.HostFirewall) []render.Object {
+	if l := hostLayer(backend); l != nil {
+		return render.HostFirewall(l, f)
+	}
+	return nil
+}
+
+// hostLayer returns the policies for nodes of a backend; nil where it has none.
+func hostLayer(backend string) render.HostLayer {
 	for _, l := range hostLayers {
 		if l.Name() == backend {
-			return render.HostFirewall(l, f)
+			return l
 		}
 	}
 	return nil
@@ -100,7 +108,9 @@ type firewalls struct {
 type firewall struct {
 	access *pcinetv1alpha1.ManagementAccess // as it was judged
 	policy policy.HostFirewall
-	fit    trial.Fit
+	// layer is the API in which it is written; nil while it is not known which engine there is.
+	layer render.HostLayer
+	fit   trial.Fit
 	// servers are the API servers.
 	servers []netip.AddrPort
 }
@@ -111,7 +121,7 @@ func (f *firewalls) want(b *pcinetv1alpha1.PCINetworkBaseline, s *checks.Subject
 		f.wanted.Delete(b.Name)
 		return
 	}
-	now := firewall{access: s.Access.DeepCopy(), policy: checks.HostFirewall(b.Name, s.Access, &s.Management), fit: trial.Unknown}
+	now := firewall{access: s.Access.DeepCopy(), policy: checks.HostFirewall(b.Name, s.Access, &s.Management), layer: hostLayer(s.Protection.Backend), fit: trial.Unknown}
 	switch checks.HostFirewallFit(*s) {
 	case results.Pass:
 		now.fit = trial.Fits

@@ -91,7 +91,7 @@ type author struct {
 // +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=list;watch;create;update;delete
 // +kubebuilder:rbac:groups=cilium.io,resources=ciliumnetworkpolicies,verbs=list;watch;create;update;delete
 // +kubebuilder:rbac:groups=projectcalico.org,resources=networkpolicies;stagednetworkpolicies;tier.networkpolicies;tier.stagednetworkpolicies,verbs=list;watch;create;update;delete
-// +kubebuilder:rbac:groups=projectcalico.org,resources=tiers,verbs=get,resourceNames=default
+// +kubebuilder:rbac:groups=projectcalico.org,resources=tiers,verbs=get,resourceNames=default;pcinb-hosts
 // +kubebuilder:rbac:groups=pcinetwork.dev,resources=pcinetworkbaselines,verbs=get;list;watch
 // +kubebuilder:rbac:groups=pcinetwork.dev,resources=namespacecoverages,verbs=list;watch;create;update;delete
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch

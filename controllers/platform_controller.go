@@ -37,6 +37,8 @@ type Platform struct {
 
 	// plans tells of what may change the plan of any namespace, engines of another assessment.
 	plans, assessments topic
+	// protections tells when the engine does something else with policies for nodes.
+	protections topic
 	// reports are the APIs of reports that are defined.
 	reports reportKinds
 

@@ -112,6 +112,9 @@ func (p *Platform) publish(a engines.Assessment) (replan bool, later time.Durati
 		return false, left
 	}
 	moved := p.engine.APIs.CalicoMigrating != a.APIs.CalicoMigrating
+	if !reflect.DeepEqual(a.Hosts, p.engine.Hosts) {
+		p.protections.tell()
+	}
 	p.engine, p.published = a, now
 	before := p.choices
 	if a.Certain {

@@ -18,6 +18,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -35,6 +36,7 @@ import (
 	"github.com/pcinetwork/pci-network-baseline/internal/facts"
 	"github.com/pcinetwork/pci-network-baseline/internal/facts/cloud"
 	"github.com/pcinetwork/pci-network-baseline/internal/metrics"
+	"github.com/pcinetwork/pci-network-baseline/internal/policy"
 	"github.com/pcinetwork/pci-network-baseline/internal/probe"
 	"github.com/pcinetwork/pci-network-baseline/internal/probe/contact"
 	"github.com/pcinetwork/pci-network-baseline/internal/render/calico"
@@ -124,6 +126,11 @@ func newMapper(scheme *runtime.Scheme) (apimeta.RESTMapper, error) {
 	}
 	for obj, k := range newBackends().kinds() {
 		errs = append(errs, add(obj, pick(k.cluster, apimeta.RESTScopeRoot, apimeta.RESTScopeNamespace)))
+	}
+	for _, l := range hostLayers {
+		for _, obj := range l.Render(metav1.ObjectMeta{}, policy.HostFirewall{}) {
+			mapper.Add(obj.GetObjectKind().GroupVersionKind(), apimeta.RESTScopeRoot)
+		}
 	}
 	return mapper, errors.Join(errs...)
 }

@@ -20,8 +20,8 @@ type ManagementAccess struct {
 
 	// hostFirewall is what is done about a firewall on nodes. Audit judges whether allowedCIDRs could be enforced on nodes by the policy
 	// engine, for the API server, kubelets and what else manages the cluster there, without locking anybody out who must come in; nothing is
-	// written. Enforce does it, with Cilium: on the nodes that a person labels pcinetwork.dev/host-firewall=trial first, where a dead man
-	// takes it back if the operator loses contact, then on all. It needs config/hostfirewall/enforce. Off takes it back.
+	// written. Enforce does it, with Cilium or Calico: on the nodes that a person labels pcinetwork.dev/host-firewall=trial first, where a dead
+	// man takes it back if the operator loses contact, then on all. It needs config/hostfirewall/enforce, or enforce-calico. Off takes it back.
 	// +optional
 	// +kubebuilder:default=Off
 	HostFirewall HostFirewall `json:"hostFirewall,omitempty"`

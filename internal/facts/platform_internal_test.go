@@ -4,12 +4,14 @@
 package facts
 
 import (
+	"maps"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
 )
@@ -107,6 +109,32 @@ func TestTrimKeepsWhatIsLookedAtAlone(t *testing.T) {
 				t.Errorf("metadata (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// Calico goes by the labels that it has put away, where it has.
+func TestLabelsOfHostEndpoints(t *testing.T) {
+	t.Parallel()
+	labels := map[string]string{"l": "v"}
+	for name, tc := range map[string]struct {
+		meta metav1.ObjectMeta
+		want map[string]string
+	}{
+		"of projectcalico.org":        {metav1.ObjectMeta{Labels: labels}, labels},
+		"of crd.projectcalico.org":    {metav1.ObjectMeta{Annotations: map[string]string{"projectcalico.org/metadata": `{"labels":{"l":"v"}}`}}, labels},
+		"put away, and others beside": {metav1.ObjectMeta{Labels: map[string]string{"x": "y"}, Annotations: map[string]string{"projectcalico.org/metadata": `{"labels":{"l":"v"}}`}}, labels},
+		"put away, and unreadable":    {metav1.ObjectMeta{Labels: labels, Annotations: map[string]string{"projectcalico.org/metadata": "x"}}, nil},
+	} {
+		o := &unstructured.Unstructured{Object: map[string]any{}}
+		o.SetLabels(tc.meta.Labels)
+		o.SetAnnotations(tc.meta.Annotations)
+		trimmed, err := trimToValue(snapshot.KindHostEndpoint)(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := trimmed.(*item).value.(snapshot.Object).Data; !maps.Equal(got, tc.want) { //nolint:forcetypeassert // a test
+			t.Errorf("%s: %v", name, got)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ package facts
 
 import (
 	"cmp"
+	"encoding/json"
 	"slices"
 	"strconv"
 	"strings"
@@ -67,13 +68,17 @@ func trimToValue(kind string) func(any) (any, error) {
 			if kind == snapshot.KindCiliumNode { // its addresses change with every pod on some clouds
 				return newItem(obj, snapshot.Object{Kind: kind, Name: obj.GetName(), Data: ciliumKeys(obj)}), nil
 			}
+			var data map[string]string
+			if kind == snapshot.KindHostEndpoint {
+				data = calicoLabels(obj)
+			}
 			fields := map[string]any{}
 			for _, name := range []string{"spec", "status"} {
 				if v, found := obj.Object[name]; found {
 					fields[name] = v
 				}
 			}
-			return newItem(obj, snapshot.Object{Kind: kind, Namespace: obj.GetNamespace(), Name: obj.GetName(), Fields: fields}), nil
+			return newItem(obj, snapshot.Object{Kind: kind, Namespace: obj.GetNamespace(), Name: obj.GetName(), Data: data, Fields: fields}), nil
 		}
 		return in, nil // an item already, or a tombstone
 	}
@@ -87,6 +92,20 @@ func ciliumKeys(o *unstructured.Unstructured) map[string]string {
 		out["ipsec"] = strconv.FormatInt(index, 10)
 	}
 	return out
+}
+
+// calicoLabels returns the labels that Calico goes by. In crd.projectcalico.org it keeps them in an annotation, as JSON, and the object has none
+// (libcalico-go lib/backend/k8s/resources/resources.go, ConvertCalicoResourceToK8sResource).
+func calicoLabels(o *unstructured.Unstructured) map[string]string {
+	text, kept := o.GetAnnotations()["projectcalico.org/metadata"]
+	if !kept {
+		return o.GetLabels()
+	}
+	var meta metav1.ObjectMeta
+	if json.Unmarshal([]byte(text), &meta) != nil {
+		return nil
+	}
+	return meta.Labels
 }
 
 func newItem(obj metav1.Object, value any) *item {

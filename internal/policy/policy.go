@@ -116,6 +116,18 @@ type HostFirewall struct {
 	Allowed []netip.Prefix
 }
 
+// LabelHostFirewall and HostFirewallTrial mark the nodes on which a policy for nodes is tried first. A person sets the label, on nodes
+// whose consoles can be reached.
+const (
+	LabelHostFirewall = "pcinetwork.dev/host-firewall"
+	HostFirewallTrial = "trial"
+)
+
+// TrialNodes selects the nodes of the trial.
+func TrialNodes() metav1.LabelSelector {
+	return metav1.LabelSelector{MatchLabels: map[string]string{LabelHostFirewall: HostFirewallTrial}}
+}
+
 // Omission is an allowance that resolved to nothing and is therefore not written: an empty rule could mean "all".
 type Omission struct {
 	// Name is the policy's name, as in Policy.

@@ -26,13 +26,6 @@ const (
 	AnnotationJustification = "pcinetwork.dev/justification"
 )
 
-// LabelHostFirewall and HostFirewallTrial mark the nodes on which a policy for nodes is tried first. A person sets the label, on nodes
-// whose consoles can be reached.
-const (
-	LabelHostFirewall = "pcinetwork.dev/host-firewall"
-	HostFirewallTrial = "trial"
-)
-
 // gitops keeps Argo CD from pruning or flagging objects that it finds beside those it manages.
 // https://argo-cd.readthedocs.io/en/stable/user-guide/compare-options/
 var gitops = map[string]string{
@@ -66,17 +59,17 @@ type GuardLayer interface {
 	New() (Object, runtime.Object)
 }
 
-// TrialNodes selects the nodes of the trial.
-func TrialNodes() metav1.LabelSelector {
-	return metav1.LabelSelector{MatchLabels: map[string]string{LabelHostFirewall: HostFirewallTrial}}
-}
-
 // HostLayer renders one policy API for nodes.
 type HostLayer interface {
 	// Name is the API's name, as a Backend's.
 	Name() string
-	// Render returns the objects that say f, with their kinds, in the order in which they are written.
+	// Render returns the objects that say f, with their kinds, in the order in which they are written: the policy, and before it
+	// what it stands on.
 	Render(meta metav1.ObjectMeta, f policy.HostFirewall) []Object
+	// Read returns what a live policy says, and whether it says that and nothing else.
+	Read(live map[string]any) (policy.HostFirewall, bool)
+	// Anew says whether a live policy has to be deleted and made anew to say what is intended, because the engine does not take it as an update.
+	Anew(live map[string]any, intended Object) bool
 }
 
 // HostFirewall returns the objects for the nodes of a baseline; none where they would close everything.
@@ -90,11 +83,21 @@ func HostFirewall(l HostLayer, f policy.HostFirewall) []Object {
 // hostsPolicy is the name of the policy that the object for nodes is for.
 const hostsPolicy = "hosts"
 
-// HostsName returns the name of the object for the nodes of a baseline, where there is one.
-func HostsName(baseline string) string { return Name(baseline, hostsPolicy) }
+// HostsPolicy returns the policy for the nodes of a baseline as far as its kind and name go.
+func HostsPolicy(l HostLayer, baseline string) Object {
+	objects := l.Render(meta(baseline, hostsPolicy), policy.HostFirewall{})
+	return objects[len(objects)-1]
+}
 
-// HostsOf returns the baseline whose object for nodes has a name, or "".
-func HostsOf(name string) string { return ownerOf(name, hostsPolicy) }
+// HostsOf returns the baseline whose policy for nodes has a name, or "". In Calico the name of the tier comes before it, and a dot, which no
+// baseline's name has.
+func HostsOf(name string) string {
+	_, after, dotted := strings.Cut(name, ".")
+	if dotted {
+		name = after
+	}
+	return ownerOf(name, hostsPolicy)
+}
 
 // Render returns the object for one policy of a set.
 func Render(b Backend, s policy.Set, p policy.Policy) Object {

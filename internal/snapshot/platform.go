@@ -86,7 +86,7 @@ type Reading struct {
 // Object is one object with settings.
 type Object struct {
 	Kind, Namespace, Name string
-	// Data is that of a ConfigMap. For a pod: "node" and "ready". For a CiliumNode: "wireguard", its public key, and "ipsec", the
+	// Data is that of a ConfigMap. For a HostEndpoint it is the labels. For a pod: "node" and "ready". For a CiliumNode: "wireguard", its public key, and "ipsec", the
 	// index of its key.
 	Data map[string]string
 	// Fields are the top-level fields of any other kind, such as spec. Shared with the cache: read only.

@@ -30,7 +30,7 @@ func TestHostObjectsAreStoredAsRendered(t *testing.T) {
 	f.Allowed[63] = netip.MustParsePrefix("2001:db8::/32")
 	f.Nodes.MatchLabels = trial
 	stored := 0
-	for _, layer := range []render.HostLayer{calico.Hosts{}, cilium.Hosts{}} {
+	for _, layer := range hostLayers {
 		for _, object := range render.HostFirewall(layer, f) {
 			kind := object.GetObjectKind().GroupVersionKind().Kind
 			if kind == "Tier" { // has no definition here
@@ -73,8 +73,8 @@ const (
 	apiPorts = `"toPorts":[{"ports":[{"port":"6443","protocol":"TCP"}]}]`
 )
 
-// hostChanges are changes to the policy for nodes, each of which would do more, or something else, than close ports to addresses.
-var hostChanges = map[string]string{
+// ciliumChanges are changes to the policy for nodes, each of which would do more, or something else, than close ports to addresses.
+var ciliumChanges = map[string]string{
 	"lets something in":                    `{"spec":{"ingress":[{"fromEntities":["all"]}]}}`,
 	"lets something out":                   `{"spec":{"egress":[{"toEntities":["all"]}]}}`,
 	"lets nothing out":                     `{"spec":{"egressDeny":[{"toCIDRSet":[{"cidr":"0.0.0.0/0"}]}]}}`,
@@ -109,37 +109,89 @@ var hostChanges = map[string]string{
 	"has nothing but a second rule":        `{"spec":null,"specs":[{"nodeSelector":{},"ingress":[{"fromEntities":["all"]}]}]}`,
 }
 
+const (
+	denies = `{"action":"Deny","protocol":"TCP","source":{"notNets":["127.0.0.0/8"]},"destination":{"ports":[6443]}}`
+	passes = `{"action":"Pass"}`
+)
+
+// calicoChanges are such changes in Calico.
+var calicoChanges = map[string]string{
+	"lets something in":                  `{"spec":{"ingress":[{"action":"Allow"},` + denies + `,` + passes + `]}}`,
+	"lets everything in at the end":      `{"spec":{"ingress":[` + denies + `,{"action":"Allow"}]}}`,
+	"lets something out":                 `{"spec":{"egress":[{"action":"Allow"}]}}`,
+	"is for what goes out":               `{"spec":{"types":["Ingress","Egress"]}}`,
+	"is for what goes out alone":         `{"spec":{"types":["Egress"]}}`,
+	"is for what is forwarded":           `{"spec":{"applyOnForward":true}}`,
+	"comes before translation":           `{"spec":{"applyOnForward":true,"preDNAT":true}}`,
+	"is for namespaces":                  `{"spec":{"namespaceSelector":"all()"}}`,
+	"has an order":                       `{"spec":{"order":1}}`,
+	"is in another tier":                 `{"spec":{"tier":"default"}}`,
+	"is for pods":                        `{"spec":{"selector":"all()"}}`,
+	"is for nodes of another label":      `{"spec":{"selector":"!has(projectcalico.org/orchestrator) && !has(projectcalico.org/namespace) && app == \"a\""}}`,
+	"passes nothing":                     `{"spec":{"ingress":[` + denies + `]}}`,
+	"passes everything":                  `{"spec":{"ingress":[` + passes + `]}}`,
+	"passes everything at first":         `{"spec":{"ingress":[` + passes + `,` + denies + `,` + passes + `]}}`,
+	"passes some":                        `{"spec":{"ingress":[` + denies + `,{"action":"Pass","source":{"nets":["10.0.0.0/8"]}}]}}`,
+	"passes a protocol":                  `{"spec":{"ingress":[` + denies + `,{"action":"Pass","protocol":"TCP"}]}}`,
+	"has no rule":                        `{"spec":{"ingress":[]}}`,
+	"logs":                               `{"spec":{"ingress":[{"action":"Log"},` + denies + `,` + passes + `]}}`,
+	"is for every port":                  `{"spec":{"ingress":[{"action":"Deny","protocol":"TCP","source":{"notNets":["127.0.0.0/8"]}},` + passes + `]}}`,
+	"is for a range of ports":            `{"spec":{"ingress":[{"action":"Deny","protocol":"TCP","source":{"notNets":["127.0.0.0/8"]},"destination":{"ports":["1:65535"]}},` + passes + `]}}`,
+	"is for port 0":                      `{"spec":{"ingress":[{"action":"Deny","protocol":"TCP","source":{"notNets":["127.0.0.0/8"]},"destination":{"ports":[0]}},` + passes + `]}}`,
+	"is for all but a port":              `{"spec":{"ingress":[{"action":"Deny","protocol":"TCP","source":{"notNets":["127.0.0.0/8"]},"destination":{"notPorts":[22]}},` + passes + `]}}`,
+	"is for UDP":                         `{"spec":{"ingress":[{"action":"Deny","protocol":"UDP","source":{"notNets":["127.0.0.0/8"]},"destination":{"ports":[6443]}},` + passes + `]}}`,
+	"is for all but a protocol":          `{"spec":{"ingress":[{"action":"Deny","protocol":"TCP","notProtocol":"UDP","source":{"notNets":["127.0.0.0/8"]},"destination":{"ports":[6443]}},` + passes + `]}}`,
+	"is for everybody":                   `{"spec":{"ingress":[{"action":"Deny","protocol":"TCP","destination":{"ports":[6443]}},` + passes + `]}}`,
+	"is for everybody but nobody":        `{"spec":{"ingress":[{"action":"Deny","protocol":"TCP","source":{"notNets":[]},"destination":{"ports":[6443]}},` + passes + `]}}`,
+	"is for some, and not by an address": `{"spec":{"ingress":[{"action":"Deny","protocol":"TCP","source":{"notNets":["127.0.0.0/8"],"selector":"a == 'b'"},"destination":{"ports":[6443]}},` + passes + `]}}`,
+	"is for one destination":             `{"spec":{"ingress":[{"action":"Deny","protocol":"TCP","source":{"notNets":["127.0.0.0/8"]},"destination":{"nets":["10.0.0.0/8"],"ports":[6443]}},` + passes + `]}}`,
+}
+
 // Whoever has the operator's token can close ports of nodes to addresses, and that is all.
 //
 // Mutations tried, of the limit: each of its conditions left out. It was noticed but for the one that a list of ports has nothing beside
 // them: Cilium's kind has nothing else there.
 func TestTheOperatorMayOnlyCloseNodes(t *testing.T) {
 	c := operator(t)
-	const closes = "isolate nothing"
-	obj := hostFirewall(t, "pci", trial)
-	createServed(t, &apply.Applier{Client: c, Observe: func(client.Object, apply.Operation, error) {}}, env.client, obj)
-	for name, text := range hostChanges {
-		t.Run(name, func(t *testing.T) {
-			changed, err := patch(t, obj, text)
-			if err != nil {
-				t.Fatal(err)
+	const closes, names = "isolate nothing", "of the baseline that they are labelled with"
+	for _, tc := range []struct {
+		layer   render.HostLayer
+		guard   render.GuardLayer
+		prefix  string
+		changes map[string]string
+	}{{calico.Hosts{}, calico.Guard{}, "pcinb-hosts.", calicoChanges}, {cilium.Hosts{}, cilium.Guard{}, "", ciliumChanges}} {
+		t.Run(tc.layer.Name(), func(t *testing.T) {
+			obj := hostFirewall(t, tc.layer, "pci", trial)
+			createServed(t, &apply.Applier{Client: c, Observe: func(client.Object, apply.Operation, error) {}}, env.client, obj)
+			for name, text := range tc.changes {
+				changed, err := patch(t, obj, text)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := refused(c.Update(t.Context(), changed, client.DryRunAll), admission.OwnLimits, closes); err != nil {
+					t.Errorf("it %s: %v", name, err)
+				}
 			}
-			if err := refused(c.Update(t.Context(), changed, client.DryRunAll), admission.OwnLimits, closes); err != nil {
-				t.Error(err)
+			for _, name := range []string{"mine", "pcinb2-pci-hosts", "pcinb-other-hosts", "pcinb-pci-allow-hosts", "pcinb-pci-default-deny", "pcinb-hosts.pcinb-other-hosts", "x.pcinb-pci-hosts"} {
+				renamed := obj.DeepCopy()
+				renamed.SetName(name)
+				if err := refused(c.Create(t.Context(), renamed, client.DryRunAll), admission.OwnLimits, names); err != nil {
+					t.Errorf("the name %s: %v", name, err)
+				}
+			}
+			asGuard := obj.DeepCopy()
+			asGuard.SetName("pcinb-pci-guard")
+			if err := refused(c.Create(t.Context(), asGuard, client.DryRunAll), admission.OwnLimits, ""); err != nil {
+				t.Errorf("the name of a guard: %v", err)
+			}
+			guard := render.Guard(tc.guard, policy.Guard{Baseline: "free", Directions: []policy.Direction{policy.Ingress, policy.Egress}})
+			guard.SetName(tc.prefix + "pcinb-free-hosts")
+			if err := refused(c.Create(t.Context(), guard, client.DryRunAll), admission.OwnLimits, closes); err != nil {
+				t.Errorf("a guard of that name: %v", err)
 			}
 		})
 	}
-	const names = "of the baseline that they are labelled with"
-	for name, words := range map[string]string{
-		"mine": names, "pcinb2-pci-hosts": names, "pcinb-other-hosts": names, "pcinb-pci-allow-hosts": names, "pcinb-pci-default-deny": names,
-		"pcinb-pci-guard": nothing,
-	} {
-		renamed := obj.DeepCopy()
-		renamed.SetName(name)
-		if err := refused(c.Create(t.Context(), renamed, client.DryRunAll), admission.OwnLimits, words); err != nil {
-			t.Errorf("the name %s: %v", name, err)
-		}
-	}
+	obj := hostFirewall(t, cilium.Hosts{}, "pci", trial)
 	for name, words := range map[string]string{"pcinb-pci-hosts": names, "pcinb-pci-default-deny": nothing, "pcinb-pci-allow-x": nothing} {
 		ofNamespace := obj.DeepCopy()
 		ofNamespace.SetKind(cilium.KindNetworkPolicy)
@@ -149,9 +201,28 @@ func TestTheOperatorMayOnlyCloseNodes(t *testing.T) {
 			t.Errorf("in a namespace, the name %s: %v", name, err)
 		}
 	}
-	guard := render.Guard(cilium.Guard{}, policy.Guard{Baseline: "free", Directions: []policy.Direction{policy.Ingress, policy.Egress}})
-	guard.SetName("pcinb-free-hosts")
-	if err := refused(c.Create(t.Context(), guard, client.DryRunAll), admission.OwnLimits, closes); err != nil {
-		t.Errorf("a guard of that name: %v", err)
+}
+
+// Of Calico's tiers the operator has one, which opens nothing and closes nothing.
+func TestTheOperatorHasOneTier(t *testing.T) {
+	c := operator(t)
+	tier := hostObjects(t, calico.Hosts{}, "pci", nil)[0]
+	createServed(t, &apply.Applier{Client: c, Observe: func(client.Object, apply.Operation, error) {}}, env.client, tier)
+	for name, text := range map[string]string{
+		"denies": `{"spec":{"defaultAction":"Deny"}}`, "has no action": `{"spec":{"defaultAction":null}}`, "says more": `{"spec":{"x":"y"}}`,
+	} {
+		changed, err := patch(t, tier, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := refused(c.Update(t.Context(), changed, client.DryRunAll), admission.OwnLimits, "passes on"); err != nil {
+			t.Errorf("it %s: %v", name, err)
+		}
+	}
+	another := tier.DeepCopy()
+	another.SetName("mine")
+	another.SetResourceVersion("")
+	if err := refused(c.Create(t.Context(), another, client.DryRunAll), admission.OwnLimits, "passes on"); err != nil {
+		t.Errorf("another tier: %v", err)
 	}
 }

@@ -49,7 +49,7 @@ const (
 var asOperator = sync.OnceValues(func() (client.Client, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	if err := env.cluster.Install(ctx, repoRoot, "probe"); err != nil {
+	if err := env.cluster.Install(ctx, repoRoot, "probe", "hostfirewall/enforce-calico"); err != nil {
 		return nil, err
 	}
 	objects := []client.Object{admission.Limits()}
@@ -173,32 +173,45 @@ func TestTheOperatorMayWriteWhatItRenders(t *testing.T) {
 			t.Run(fmt.Sprintf("%T %s", obj, filepath.Base(filepath.Dir(path))), func(t *testing.T) { may(t, obj, empty) })
 		}
 	}
-	for name, nodes := range map[string]map[string]string{"all": nil, "trial": trial} {
-		obj := hostFirewall(t, name, nodes)
-		empty := &unstructured.Unstructured{}
-		empty.SetGroupVersionKind(obj.GroupVersionKind())
-		t.Run("policy for nodes: "+name, func(t *testing.T) { may(t, obj, empty) })
+	for _, layer := range hostLayers {
+		for name, nodes := range map[string]map[string]string{"all": nil, "trial": trial} {
+			obj := hostFirewall(t, layer, name, nodes)
+			empty := &unstructured.Unstructured{}
+			empty.SetGroupVersionKind(obj.GroupVersionKind())
+			t.Run("policy for nodes: "+layer.Name()+" "+name, func(t *testing.T) { may(t, obj, empty) })
+		}
 	}
 }
 
-// trial selects the nodes of a trial.
-var trial = map[string]string{render.LabelHostFirewall: render.HostFirewallTrial}
+var hostLayers = []render.HostLayer{calico.Hosts{}, cilium.Hosts{}}
 
-// hostFirewall is Cilium's policy for nodes of a baseline, with as many ranges as the API has.
-func hostFirewall(t *testing.T, baseline string, nodes map[string]string) *unstructured.Unstructured {
+// trial selects the nodes of a trial.
+var trial = map[string]string{policy.LabelHostFirewall: policy.HostFirewallTrial}
+
+// hostFirewall is the policy for nodes of a baseline, with as many ranges as the API has.
+func hostFirewall(t *testing.T, layer render.HostLayer, baseline string, nodes map[string]string) *unstructured.Unstructured {
+	t.Helper()
+	objects := hostObjects(t, layer, baseline, nodes)
+	return objects[len(objects)-1]
+}
+
+func hostObjects(t *testing.T, layer render.HostLayer, baseline string, nodes map[string]string) (out []*unstructured.Unstructured) {
 	t.Helper()
 	f := policy.HostFirewall{Baseline: baseline, Ports: []int32{2379, 2380, 6443, 10250, 10257, 10259}, Allowed: []netip.Prefix{netip.MustParsePrefix("2001:db8::/32")}}
 	for i := range byte(63) {
 		f.Allowed = append(f.Allowed, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, i, 0, 0}), 16))
 	}
 	f.Nodes.MatchLabels = nodes
-	text, err := json.Marshal(render.HostFirewall(cilium.Hosts{}, f)[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	out := &unstructured.Unstructured{}
-	if err := out.UnmarshalJSON(text); err != nil {
-		t.Fatal(err)
+	for _, object := range render.HostFirewall(layer, f) {
+		text, err := json.Marshal(object)
+		if err != nil {
+			t.Fatal(err)
+		}
+		generic := &unstructured.Unstructured{}
+		if err := generic.UnmarshalJSON(text); err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, generic)
 	}
 	return out
 }

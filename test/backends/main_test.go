@@ -192,8 +192,25 @@ func calicoCRDs() ([]*unstructured.Unstructured, error) {
 		delete(content, "status")
 		out = append(out, &unstructured.Unstructured{Object: content})
 	}
-	return out, nil
+	tier := &unstructured.Unstructured{}
+	if err := yaml.Unmarshal([]byte(tierCRD), &tier.Object); err != nil {
+		return nil, err
+	}
+	return append(out, tier), nil
 }
+
+// tierCRD defines the kind of tiers, with nothing of its schema.
+const tierCRD = `apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata:
+  name: tiers.projectcalico.org
+spec:
+  group: projectcalico.org
+  scope: Cluster
+  names: {kind: Tier, plural: tiers, singular: tier, listKind: TierList}
+  versions:
+    - {name: v3, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}
+`
 
 func createNamespace(t *testing.T) string {
 	t.Helper()

@@ -13,9 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"sigs.k8s.io/controller-runtime/pkg/client"
-
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 )
 
@@ -24,8 +21,7 @@ const hostsNamespace = "pci-network-baseline-hosts"
 // armDeadMan puts the dead man of hostFirewall: Enforce on guard for a baseline.
 func armDeadMan(t *testing.T, baseline string, limit time.Duration) {
 	t.Helper()
-	run(t, "label", "node", "n1", "node-role.kubernetes.io/control-plane=", "pcinetwork.dev/host-firewall=trial", "--overwrite")
-	applyOverlay(t, "config/hostfirewall/enforce", map[string]string{
+	applyOverlay(t, env.engine.hosts.enforce, map[string]string{
 		"pcinb-cardholder-data-hosts": "pcinb-" + baseline + "-hosts", "--limit=5m": "--limit=" + limit.String(),
 	})
 	run(t, "-n", hostsNamespace, "rollout", "status", "deployment/dead-man", "--timeout=90s")
@@ -34,18 +30,10 @@ func armDeadMan(t *testing.T, baseline string, limit time.Duration) {
 // firewall returns the nodes that the live policy of a baseline is for: none, trial or all.
 func firewall(t *testing.T, b *pcinetv1alpha1.PCINetworkBaseline) string {
 	t.Helper()
-	p := &unstructured.Unstructured{}
-	p.SetAPIVersion("cilium.io/v2")
-	p.SetKind("CiliumClusterwideNetworkPolicy")
-	err := env.client.Get(t.Context(), client.ObjectKey{Name: "pcinb-" + b.Name + "-hosts"}, p)
-	if client.IgnoreNotFound(err) != nil {
-		t.Fatal(err)
-	}
-	labels, _, _ := unstructured.NestedStringMap(p.Object, "spec", "nodeSelector", "matchLabels")
-	switch {
-	case err != nil:
+	switch p := env.engine.hosts.live(t, b.Name); {
+	case p == nil:
 		return "none"
-	case labels["pcinetwork.dev/host-firewall"] == "trial":
+	case env.engine.hosts.onTrial(p):
 		return "trial"
 	default:
 		return "all"
@@ -126,6 +114,7 @@ func kill(t *testing.T) {
 // dead man takes it back when there is no operator.
 func TestHostFirewallEnforced(t *testing.T) {
 	needServerOnNode(t)
+	env.engine.hosts.prepare(t)
 	const limit = 45 * time.Second
 	b := createBaseline(t, func(b *pcinetv1alpha1.PCINetworkBaseline) {
 		b.Spec.ManagementAccess = &pcinetv1alpha1.ManagementAccess{HostFirewall: pcinetv1alpha1.HostFirewallEnforce, AllowedCIDRs: allowList(administrator)}
@@ -142,7 +131,9 @@ func TestHostFirewallEnforced(t *testing.T) {
 		t.Fatalf("a list that is refused is on %s nodes", got)
 	}
 
-	patch(t, b, func() { b.Spec.ManagementAccess.AllowedCIDRs = allowList(administrator, nodeRange) })
+	patch(t, b, func() {
+		b.Spec.ManagementAccess.AllowedCIDRs = allowList(append(env.engine.hosts.ranges, administrator, nodeRange)...)
+	})
 	awaitNodes(t, b, "trial")
 	awaitOutside(t, "BLOCKED", first...)
 	awaitOutside(t, "OPEN", second...)

@@ -103,9 +103,11 @@ func asked(r right) []right {
 	switch {
 	case r.group == calicoGroup && strings.HasSuffix(r.resource, "networkpolicies"):
 		// Calico's own API server or webhook, which is not here: the same verb on the policies of the tier, and the tier.
+		// What may be listed is that of the tiers that may be read: the one of policies for nodes would be missing.
 		return []right{
 			{r.namespace, calicoGroup, "tier." + r.resource, r.verb, r.name},
 			{"", calicoGroup, "tiers", "get", "default"},
+			{"", calicoGroup, "tiers", "get", "pcinb-hosts"},
 		}
 	case r.resource == "validatingadmissionpolicies" && writes, r.resource == "validatingadmissionpolicybindings" && writes:
 		// Who writes a policy with parameters must be able to read those; see the subtest.

@@ -89,7 +89,6 @@ func TestDeadMan(t *testing.T) {
 	s := newSite(t)
 	s.install(t)
 	b := newBaseline("pci")
-	b.Spec.Admission.TamperGuard = pcinetv1alpha1.AdmissionOff // so that all can be placed
 	s.create(t, b)
 	c := s.newCell(t, "vault", admin, b)
 	engines := []nodePolicies{
@@ -99,8 +98,6 @@ func TestDeadMan(t *testing.T) {
 	for _, p := range engines {
 		p.define(t, s)
 	}
-	place(t, s, engines[1].hosts) // own limits do not let the operator do it
-	s.change(t, b, func() { b.Spec.Admission.TamperGuard = pcinetv1alpha1.AdmissionEnforce })
 	await(t, "the guard is up", func(ctx context.Context) error {
 		return guard.met(s.Delete(ctx, c.deny(), client.DryRunAll))
 	})
@@ -108,7 +105,7 @@ func TestDeadMan(t *testing.T) {
 }
 
 // testDeadMan tries what a guard is to refuse the dead man and an administrator, and then what it is to let pass. The operator is
-// stopped meanwhile: it would remove a guard layer, and Cilium's policy for nodes, that nobody has asked for.
+// stopped meanwhile: it would remove guard layers and policies for nodes that nobody has asked for.
 func (c *cell) testDeadMan(guarded outcome, engines ...nodePolicies) {
 	c.Helper()
 	ctx, man := c.Context(), c.deadMan()
@@ -122,9 +119,7 @@ func (c *cell) testDeadMan(guarded outcome, engines ...nodePolicies) {
 	defer c.operator.start(c.T)
 	for _, p := range engines {
 		place(c.T, c.asOperator(), p.guard)
-		if p.hosts.GroupVersionKind().GroupVersion() == cilium.GroupVersion {
-			place(c.T, c.asOperator(), p.hosts)
-		}
+		place(c.T, c.asOperator(), p.hosts)
 		kind := p.hosts.GetKind()
 		for who, as := range map[string]client.Client{"the dead man": man, "an administrator": c.mallory} {
 			for _, patch := range []string{

@@ -12,6 +12,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/pcinetwork/pci-network-baseline/internal/policy"
 	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
 )
 
@@ -88,9 +89,17 @@ func minor(tag string) (int, bool) {
 func calicoHosts(f *Found) snapshot.HostProtection {
 	out := snapshot.HostProtection{Backend: string(Calico)}
 	endpoints := calicoSource(f, snapshot.KindHostEndpoint, "")
-	has := map[string]bool{}
+	has, tried := map[string]bool{}, map[string]string{}
+	for i := range f.Nodes {
+		tried[f.Nodes[i].Name] = f.Nodes[i].Labels[policy.LabelHostFirewall]
+	}
 	for _, o := range f.objects(endpoints) {
-		has[text(field(&o, "spec", "node"))] = true
+		node := text(field(&o, "spec", "node"))
+		has[node] = true
+		if o.Data[policy.LabelHostFirewall] != tried[node] { // one that Calico makes has the labels of its node
+			out.Obstacles = append(out.Obstacles, fmt.Sprintf("%s has the label %s=%q, and its node %s has %q: what is tried on labelled nodes goes by the labels of host endpoints. Make them the same",
+				o.String(), policy.LabelHostFirewall, o.Data[policy.LabelHostFirewall], node, tried[node]))
+		}
 	}
 	var without []string
 	for i := range f.Nodes {

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pcinetwork/pci-network-baseline/internal/checks/engines"
+	"github.com/pcinetwork/pci-network-baseline/internal/policy"
 	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
 )
 
@@ -107,6 +108,12 @@ func calicoHosts(env map[string]string, felix, endpoints []snapshot.Object) *sna
 	}
 }
 
+// onTrial labels the first of some host endpoints.
+func onTrial(endpoints []snapshot.Object) []snapshot.Object {
+	endpoints[0].Data = map[string]string{policy.LabelHostFirewall: policy.HostFirewallTrial}
+	return endpoints
+}
+
 func hostEndpoints(nodes ...string) []snapshot.Object {
 	var out []snapshot.Object
 	for _, n := range nodes {
@@ -139,8 +146,20 @@ func TestHostsOfCalico(t *testing.T) {
 		felix     []snapshot.Object
 		endpoints []snapshot.Object
 		kinds     []string
+		labels    map[string]string // of node a
 		want      []string
 	}{
+		"the trial's node and its endpoint are labelled": {
+			endpoints: onTrial(hostEndpoints("a", "b")), labels: policy.TrialNodes().MatchLabels, felix: []snapshot.Object{felixPorts("default")}, want: []string{"unsaved"},
+		},
+		"an endpoint that lacks the label of its node": {
+			endpoints: both, labels: policy.TrialNodes().MatchLabels, felix: []snapshot.Object{felixPorts("default")},
+			want: []string{`obstacle: HostEndpoint a-auto-hep has the label pcinetwork.dev/host-firewall="", and its node a has "trial"`, "unsaved"},
+		},
+		"an endpoint that has one that its node lacks": {
+			endpoints: onTrial(hostEndpoints("a", "b")), felix: []snapshot.Object{felixPorts("default")},
+			want: []string{`obstacle: HostEndpoint a-auto-hep has the label pcinetwork.dev/host-firewall="trial", and its node a has ""`, "unsaved"},
+		},
 		"no failsafe ports at all": {endpoints: both, felix: []snapshot.Object{felixPorts("default")}, want: []string{"unsaved: FelixConfiguration default"}},
 		"a port for everybody": {
 			endpoints: both, felix: []snapshot.Object{felixPorts("default", port(6443, "protocol", "tcp"))},
@@ -170,6 +189,7 @@ func TestHostsOfCalico(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			e := calicoHosts(tc.env, tc.felix, tc.endpoints)
+			e.Nodes[0].Labels = tc.labels
 			if tc.kinds != nil {
 				e.Kinds = tc.kinds
 			}

@@ -103,13 +103,9 @@ func couldEnforce(s Subject, v *verdicts) {
 	for _, o := range p.Obstacles {
 		v.fail(pcinetv1alpha1.ReasonHostFirewallIneffective, onNodes, o, "")
 	}
-	switch {
-	case p.Backend == "" && len(p.Doubts) == 0:
+	if p.Backend == "" && len(p.Doubts) == 0 {
 		v.fail(pcinetv1alpha1.ReasonHostFirewallIneffective, onNodes, "the policy engine has no policies for nodes, or none that is written here",
 			"Limit the ports of nodes by other means, and set spec.managementAccess.attestation")
-	case p.Backend != "" && !p.ByIdentity && s.Access.HostFirewall == pcinetv1alpha1.HostFirewallEnforce:
-		v.fail(pcinetv1alpha1.ReasonHostFirewallRefused, onNodes, "hostFirewall: Enforce is for Cilium, which knows nodes by identity, and not for "+p.Backend,
-			"Set hostFirewall: Audit, and apply the object by hand, with a dead man: docs/host-firewall.md")
 	}
 	if len(wanted.Ports) == 0 {
 		v.unseen(onNodes, "no port of a node is known that it would close", "See kubectl get nodes -o wide")

@@ -192,8 +192,6 @@ func TestHostFirewallEnforced(t *testing.T) {
 	const pending = "HostFirewall fail HostFirewallPending: A firewall on nodes: "
 	unfit := enforcing(snapshot.FirewallKept, "")
 	without("10.0.0.0/24")(&unfit)
-	calico := enforcing(snapshot.FirewallPending, "allowedCIDRs is refused")
-	calico.Protection = guardable().Protection
 	for name, tc := range map[string]struct {
 		subject management.Subject
 		want    []string
@@ -212,10 +210,6 @@ func TestHostFirewallEnforced(t *testing.T) {
 			[]string{"HostFirewall fail HostFirewallTakenBack: A firewall on nodes: it was tried and taken back: n1 is away"},
 		},
 		"nobody has looked": {enforcing("", ""), []string{"HostFirewall error ManagementNotObservable: A firewall on nodes: how far it is has not been looked at yet"}},
-		"Calico": {calico, []string{
-			"HostFirewall fail HostFirewallRefused: A firewall on nodes: hostFirewall: Enforce is for Cilium, which knows nodes by identity, and not for Calico",
-			pending + "allowedCIDRs is refused",
-		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -237,7 +231,11 @@ func TestHostFirewallFit(t *testing.T) {
 		"a list without nodes":     {without("10.0.0.0/24"), checks.Fail},
 		"an engine nobody knows":   {func(s *management.Subject) { s.Protection.Doubts = []string{"which one"} }, checks.Error},
 		"unknown, and refused too": {func(s *management.Subject) { without("10.0.0.0/24")(s); s.Vantage = netip.Addr{} }, checks.Fail},
-		"Calico":                   {func(s *management.Subject) { s.Protection = guardable().Protection }, checks.Fail},
+		"Calico":                   {func(s *management.Subject) { s.Protection = guardable().Protection }, checks.Pass},
+		"Calico, without pods": {func(s *management.Subject) {
+			s.Protection = guardable().Protection
+			without("10.4.0.0/16")(s)
+		}, checks.Fail},
 	} {
 		s := enforcing(snapshot.FirewallTakenBack, "x")
 		tc.change(&s)

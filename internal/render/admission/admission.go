@@ -157,7 +157,7 @@ func written() []admissionregistrationv1.NamedRuleWithOperations {
 	every := changes()
 	return []admissionregistrationv1.NamedRuleWithOperations{
 		rule("networking.k8s.io", every, "networkpolicies"),
-		rule("projectcalico.org", every, "networkpolicies", "stagednetworkpolicies", "globalnetworkpolicies"),
+		rule("projectcalico.org", every, "networkpolicies", "stagednetworkpolicies", "globalnetworkpolicies", "tiers"),
 		rule("cilium.io", every, "ciliumnetworkpolicies", "ciliumclusterwidenetworkpolicies"),
 		rule("policy.networking.k8s.io", every, "clusternetworkpolicies"),
 		rule("pcinetwork.dev", every, "namespacecoverages"),

@@ -7,6 +7,7 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	intent "github.com/pcinetwork/pci-network-baseline/internal/policy"
 	"github.com/pcinetwork/pci-network-baseline/internal/render"
 )
 
@@ -32,7 +33,8 @@ func ownLimits(c Config) *admissionregistrationv1.ValidatingAdmissionPolicy {
 			{Name: "denies", Expression: `variables.names.exists(n, variables.name == n + "-default-deny")`},
 			{Name: "allows", Expression: `variables.canaries || variables.names.exists(n, variables.name.startsWith(n + "-allow-"))`},
 			{Name: "guards", Expression: `variables.name == variables.names[0] + "-guard"`},
-			{Name: "hosts", Expression: `variables.kind in ` + nodeKinds + ` && variables.name == variables.names[0] + "-hosts"`},
+			{Name: "hosts", Expression: `variables.kind == ` + ciliumNodes + ` && variables.name == variables.names[0] + "-hosts" || ` +
+				`variables.kind == ` + calicoNodes + ` && variables.name == "pcinb-hosts." + variables.names[0] + "-hosts"`},
 		},
 		Validations: limits(),
 	})
@@ -63,7 +65,7 @@ func limits() []admissionregistrationv1.Validation {
 		), "The operator's pods are canaries, which hold no token and read nothing."),
 		written(namespacedKinds, "variables.denies || variables.allows", "The operator's policies have the names of a deny or an allowance of the baseline that they are labelled with."),
 		written(clusterKinds, "variables.guards || variables.hosts", "The operator's cluster-wide policies have the name of the guard, or of the policy for nodes, of the baseline that they are labelled with."),
-		written(plainKinds, "variables.allows || "+all(`object.spec.?ingress.orValue([]).size() == 0`, `object.spec.?egress.orValue([]).size() == 0`),
+		written(plainKinds, "variables.allows || variables.hosts || "+all(`object.spec.?ingress.orValue([]).size() == 0`, `object.spec.?egress.orValue([]).size() == 0`),
 			"The operator's denies have no rule."),
 		written(namespacedKinds, `variables.allows || object.spec.?podSelector.orValue({}).size() == 0 &&
 object.spec.?selector.orValue("all()") == "all()" && object.spec.?serviceAccountSelector.orValue("") == "" &&
@@ -83,7 +85,11 @@ object.spec.?endpointSelector.orValue({}).size() == 0`,
 			`object.spec.?ingress.orValue([]).all(r, `+ciliumRule("from")+")",
 			`object.spec.?egress.orValue([]).all(r, `+ciliumRule("to")+")",
 		), "The operator's rules name their peers and ports, and its denies allow nothing."),
-		written(nodeKinds, "!variables.hosts || "+ciliumHosts(), "The operator's policies for nodes deny ranges of addresses TCP ports, and isolate nothing."),
+		written("["+ciliumNodes+"]", "!variables.hosts || "+ciliumHosts(), closesNodes),
+		written("["+calicoNodes+"]", "!variables.hosts || "+calicoHosts(), closesNodes),
+		written(`["projectcalico.org/tiers"]`, all(
+			`variables.name == "pcinb-hosts"`, `object.spec.?defaultAction.orValue("") == "Pass"`, `object.spec.all(k, k in ["order", "defaultAction"])`,
+		), "The operator's tier is pcinb-hosts, which passes on what it does not deny."),
 		written(`["policy.networking.k8s.io/clusternetworkpolicies"]`, all(
 			`object.spec.tier == "Baseline"`,
 			`object.spec.?ingress.orValue([]).all(r, r.action == "Deny")`,
@@ -100,8 +106,12 @@ const (
 	clusterKinds    = `["projectcalico.org/globalnetworkpolicies", "cilium.io/ciliumclusterwidenetworkpolicies", "policy.networking.k8s.io/clusternetworkpolicies"]`
 	plainKinds      = `["networking.k8s.io/networkpolicies", "projectcalico.org/networkpolicies", "projectcalico.org/stagednetworkpolicies", "projectcalico.org/globalnetworkpolicies"]`
 	ciliumKinds     = `["cilium.io/ciliumnetworkpolicies", "cilium.io/ciliumclusterwidenetworkpolicies"]`
-	nodeKinds       = `["cilium.io/ciliumclusterwidenetworkpolicies"]`
+	ciliumNodes     = `"cilium.io/ciliumclusterwidenetworkpolicies"`
+	calicoNodes     = `"projectcalico.org/globalnetworkpolicies"`
 )
+
+// closesNodes is what every policy for nodes has to be.
+const closesNodes = "The operator's policies for nodes deny ranges of addresses TCP ports, and isolate nothing."
 
 // corePorts says that a rule has ports, each with a number: no port means all of them.
 const corePorts = `r.?ports.orValue([]).size() > 0 && r.ports.all(p, has(p.protocol) && type(p.?port.orValue("")) == int)`
@@ -139,12 +149,31 @@ func ciliumRule(side string) string {
 func ciliumHosts() string {
 	return all(
 		`!has(object.specs) && object.spec.size() == 3 && object.spec.all(k, k in ["nodeSelector", "enableDefaultDeny", "ingressDeny"])`,
-		`object.spec.nodeSelector in [{}, {"matchLabels": {`+quote(render.LabelHostFirewall)+`: `+quote(render.HostFirewallTrial)+`}}]`,
+		`object.spec.nodeSelector in [{}, {"matchLabels": {`+quote(intent.LabelHostFirewall)+`: `+quote(intent.HostFirewallTrial)+`}}]`,
 		`object.spec.enableDefaultDeny == {"ingress": false, "egress": false}`,
 		`object.spec.ingressDeny.size() > 0`, // or it is none
 		`object.spec.ingressDeny.all(r, r.size() == 2 && r.?fromCIDRSet.orValue([]).size() > 0 && r.?toPorts.orValue([]).size() > 0 &&
 r.fromCIDRSet.all(c, has(c.cidr) && c.all(k, k in ["cidr", "except"])) &&
 r.toPorts.all(t, t.size() == 1 && t.?ports.orValue([]).size() > 0 &&
 t.ports.all(p, p.size() == 2 && p.?protocol.orValue("") == "TCP" && p.?port.orValue("").matches("^[1-9][0-9]*$"))))`,
+	)
+}
+
+// calicoHosts says the same of Calico: rules that deny, and a last one that passes everything else on, without which the tier would close it.
+// What a rule does not say is there as an empty object.
+func calicoHosts() string {
+	const isHost = `"!has(projectcalico.org/orchestrator) && !has(projectcalico.org/namespace)`
+	trial := ` && ` + intent.LabelHostFirewall + ` == \"` + intent.HostFirewallTrial + `\"`
+	return all(
+		`object.spec.size() == 4 && object.spec.all(k, k in ["tier", "selector", "types", "ingress"])`,
+		`object.spec.tier == "pcinb-hosts" && object.spec.types == ["Ingress"]`,
+		`object.spec.selector in [`+isHost+`", `+isHost+trial+`"]`,
+		`object.spec.ingress.size() > 1 && object.spec.ingress.map(r, r.action).indexOf("Pass") == object.spec.ingress.size() - 1`,
+		`object.spec.ingress.filter(r, r.action == "Pass").all(r, r.all(k, k == "action" || r[k].size() == 0))`,
+		`object.spec.ingress.filter(r, r.action != "Pass").all(r, r.action == "Deny" && r.?protocol.orValue("") == "TCP" &&
+r.all(k, k in ["action", "ipVersion", "protocol", "source", "destination"]) &&
+r.?source.orValue({}).all(k, k == "notNets") && r.?source.?notNets.orValue([]).size() > 0 &&
+r.?destination.orValue({}).all(k, k == "ports") && r.?destination.?ports.orValue([]).size() > 0 &&
+r.destination.ports.all(p, type(p) == int && p > 0))`,
 	)
 }

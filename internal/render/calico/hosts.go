@@ -4,12 +4,16 @@
 package calico
 
 import (
+	"encoding/json"
 	"net/netip"
 	"slices"
 
 	calicov3 "github.com/projectcalico/api/pkg/apis/projectcalico/v3"
 	"github.com/projectcalico/api/pkg/lib/numorstring"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	kjson "sigs.k8s.io/json"
 
 	"github.com/pcinetwork/pci-network-baseline/internal/policy"
 )
@@ -64,4 +68,46 @@ func (Hosts) Render(meta metav1.ObjectMeta, f policy.HostFirewall) []policy.Obje
 	p := &calicov3.GlobalNetworkPolicy{TypeMeta: types, ObjectMeta: meta, Spec: spec}
 	tier.Kind, p.Kind = calicov3.KindTier, calicov3.KindGlobalNetworkPolicy
 	return []policy.Object{tier, p}
+}
+
+// Anew is the case where the policy is to be for other nodes. Felix takes every rule from a node with host endpoints for all interfaces when the selector of
+// a policy on them changes and nothing else does, until the endpoint changes: seen with v3.31.0, in which markEPsWithDirtyPolicies
+// (felix/dataplane/linux/endpoint_mgr.go) has host endpoints updated that ResolveUpdateBatch has not resolved.
+func (Hosts) Anew(live map[string]any, intended policy.Object) bool {
+	p, ok := intended.(*calicov3.GlobalNetworkPolicy)
+	selector, _, err := unstructured.NestedString(live, "spec", "selector")
+	return ok && (err != nil || selector != p.Spec.Selector)
+}
+
+// Read returns what a live policy says, of all nodes or of those of the trial, and whether it says that and nothing else.
+func (h Hosts) Read(live map[string]any) (policy.HostFirewall, bool) {
+	var spec calicov3.GlobalNetworkPolicySpec
+	data, err := json.Marshal(live["spec"])
+	if err != nil {
+		return policy.HostFirewall{}, false
+	}
+	if strict, err := kjson.UnmarshalStrict(data, &spec); err != nil || len(strict) > 0 || len(spec.Ingress) == 0 {
+		return policy.HostFirewall{}, false
+	}
+	var out policy.HostFirewall
+	for _, p := range spec.Ingress[0].Destination.Ports {
+		out.Ports = append(out.Ports, int32(p.MinPort))
+	}
+	for i := range spec.Ingress {
+		for _, text := range spec.Ingress[i].Source.NotNets[min(1, len(spec.Ingress[i].Source.NotNets)):] { // the first is loopback
+			p, err := netip.ParsePrefix(text)
+			if err != nil {
+				return policy.HostFirewall{}, false
+			}
+			out.Allowed = append(out.Allowed, p)
+		}
+	}
+	for _, nodes := range []metav1.LabelSelector{{}, policy.TrialNodes()} {
+		out.Nodes = nodes
+		again, ok := h.Render(metav1.ObjectMeta{}, out)[1].(*calicov3.GlobalNetworkPolicy)
+		if ok && apiequality.Semantic.DeepEqual(again.Spec, spec) {
+			return out, true
+		}
+	}
+	return policy.HostFirewall{}, false
 }

@@ -72,7 +72,10 @@ func (Hosts) Render(meta metav1.ObjectMeta, f policy.HostFirewall) []policy.Obje
 	return []policy.Object{out}
 }
 
-// Read returns what a live object says, and whether it says that and nothing else.
+// Anew is never the case.
+func (Hosts) Anew(map[string]any, policy.Object) bool { return false }
+
+// Read returns what a live policy says, and whether it says that and nothing else.
 func (h Hosts) Read(live map[string]any) (policy.HostFirewall, bool) {
 	var out policy.HostFirewall
 	data, err := json.Marshal(live["spec"])

@@ -46,7 +46,7 @@ func TestHostsRead(t *testing.T) {
 	v4, v6 := netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")
 	for name, f := range map[string]policy.HostFirewall{
 		"all nodes":              {Ports: []int32{6443, 10250}, Allowed: []netip.Prefix{v4, v6}},
-		"the trial's":            {Nodes: render.TrialNodes(), Ports: []int32{6443}, Allowed: []netip.Prefix{v4}},
+		"the trial's":            {Nodes: policy.TrialNodes(), Ports: []int32{6443}, Allowed: []netip.Prefix{v4}},
 		"IPv6 alone":             {Ports: []int32{6443}, Allowed: []netip.Prefix{v6}},
 		"more ports than a rule": {Ports: many, Allowed: []netip.Prefix{v4}},
 	} {
