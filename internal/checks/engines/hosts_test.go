@@ -117,9 +117,15 @@ func onTrial(endpoints []snapshot.Object) []snapshot.Object {
 func hostEndpoints(nodes ...string) []snapshot.Object {
 	var out []snapshot.Object
 	for _, n := range nodes {
-		out = append(out, snapshot.Object{Kind: snapshot.KindHostEndpoint, Name: n + "-auto-hep", Fields: map[string]any{"spec": map[string]any{"node": n}}})
+		out = append(out, snapshot.Object{Kind: snapshot.KindHostEndpoint, Name: n + "-auto-hep", Fields: map[string]any{"spec": map[string]any{"node": n, "interfaceName": "*"}}})
 	}
 	return out
+}
+
+// ofInterface makes the last endpoint one of a single interface.
+func ofInterface(name string, endpoints []snapshot.Object) []snapshot.Object {
+	endpoints[len(endpoints)-1].Fields["spec"] = map[string]any{"node": "b", "interfaceName": name}
+	return endpoints
 }
 
 // felixPorts returns a FelixConfiguration with failsafe ports; nil has none of the kind.
@@ -182,8 +188,12 @@ func TestHostsOfCalico(t *testing.T) {
 		"an empty variable, as RKE2 sets it": {env: map[string]string{variable: ""}, endpoints: both, want: []string{"unsaved: env " + variable + " of DaemonSet kube-system/calico-node"}},
 		"none in the variable":               {env: map[string]string{variable: "none"}, endpoints: both, want: []string{"unsaved: env"}},
 		"IPv6 in the variable":               {env: map[string]string{variable: "tcp:[2001:db8::/32]:22"}, endpoints: both, want: []string{"open: 22 to 2001:db8::/32"}},
-		"a node without an endpoint":         {endpoints: hostEndpoints("a"), felix: []snapshot.Object{felixPorts("default")}, want: []string{"obstacle: There is no HostEndpoint for b", "unsaved"}},
-		"an API without tiers":               {endpoints: both, felix: []snapshot.Object{felixPorts("default")}, kinds: []string{"networkpolicies.projectcalico.org"}, want: []string{"obstacle: The API server does not serve tiers", "unsaved"}},
+		"a node without an endpoint":         {endpoints: hostEndpoints("a"), felix: []snapshot.Object{felixPorts("default")}, want: []string{"obstacle: There is no HostEndpoint for all interfaces of b", "unsaved"}},
+		"a node with an endpoint of one interface": {
+			endpoints: ofInterface("eth1", hostEndpoints("a", "b")), felix: []snapshot.Object{felixPorts("default")},
+			want: []string{"obstacle: There is no HostEndpoint for all interfaces of b", "unsaved"},
+		},
+		"an API without tiers": {endpoints: both, felix: []snapshot.Object{felixPorts("default")}, kinds: []string{"networkpolicies.projectcalico.org"}, want: []string{"obstacle: The API server does not serve tiers", "unsaved"}},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
