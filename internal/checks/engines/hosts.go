@@ -96,7 +96,7 @@ func calicoHosts(f *Found) snapshot.HostProtection {
 	for _, o := range f.objects(endpoints) {
 		node := text(field(&o, "spec", "node"))
 		has[node] = has[node] || text(field(&o, "spec", "interfaceName")) == "*" // one of an interface leaves the others open
-		if o.Data[policy.LabelHostFirewall] != tried[node] { // one that Calico makes has the labels of its node
+		if o.Data[policy.LabelHostFirewall] != tried[node] {                     // one that Calico makes has the labels of its node
 			out.Obstacles = append(out.Obstacles, fmt.Sprintf("%s has the label %s=%q, and its node %s has %q: what is tried on labelled nodes goes by the labels of host endpoints. Make them the same",
 				o.String(), policy.LabelHostFirewall, o.Data[policy.LabelHostFirewall], node, tried[node]))
 		}
