@@ -375,17 +375,7 @@ func (r *AdmissionReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		WatchesRawSource(source.Func(func(ctx context.Context, q queue) error {
 			r.queue, r.watched = q, sets.New[string]()
 			q.Add(ctrl.Request{}) // without any baseline our own limits hold
-			changed := r.Platform.plans.subscribe()
-			go func() {
-				for {
-					select {
-					case <-ctx.Done():
-						return
-					case <-changed:
-						q.Add(ctrl.Request{})
-					}
-				}
-			}()
+			r.Platform.plans.each(ctx, func() { q.Add(ctrl.Request{}) })
 			return nil
 		})).
 		Complete(r)

@@ -32,19 +32,14 @@ func (r *FirewallReconciler) observe(ctx context.Context, s *firewallScope) {
 	if err != nil {
 		s.unarmed = err.Error()
 	} else {
-		s.lease = lease
-		if s.layer == nil || s.layer.Name() == lease.Annotations[annotationBackend] {
-			s.memory = trial.ReadMemory(lease.Annotations[annotationKept], lease.Annotations[annotationTried])
-		}
+		s.remember(lease)
 	}
 	s.seen.Armed, s.seen.Fit = s.unarmed == "", s.wanted.fit
 	s.intended = s.memory.Intended(s.wanted.policy, s.read())
 	s.seen.Stage = s.stage()
 	s.seen = s.memory.See(s.seen, s.intended, s.baseline.Annotations[pcinetv1alpha1.AnnotationHostFirewallConfirmed], s.now)
+	s.know()
 	w := s.watched
-	if s.known || w.knownAt.IsZero() {
-		w.knownAt = s.now
-	}
 	if !s.known {
 		return
 	}
@@ -53,6 +48,22 @@ func (r *FirewallReconciler) observe(ctx context.Context, s *firewallScope) {
 	}
 	w.stage, w.lookedAt = s.seen.Stage, s.now
 	s.answers(r.contact(ctx, s))
+}
+
+// know notes when it was known what is wanted, and in whose API.
+func (s *firewallScope) know() {
+	if s.known && s.wanted.layer != nil || s.watched.knownAt.IsZero() {
+		s.watched.knownAt = s.now
+	}
+}
+
+// remember reads what is remembered, unless it is of another engine than there is.
+func (s *firewallScope) remember(lease *coordinationv1.Lease) {
+	s.lease = lease
+	if l := s.wanted.layer; l != nil && l.Name() != cmp.Or(lease.Annotations[annotationBackend], l.Name()) {
+		return
+	}
+	s.memory = trial.ReadMemory(lease.Annotations[annotationKept], lease.Annotations[annotationTried])
 }
 
 // answers takes who does not answer, nil for nobody. One look may fail by chance; two begin a loss of contact. That nobody can be seen, as
@@ -275,7 +286,7 @@ func (r *FirewallReconciler) takeBack(ctx context.Context, s *firewallScope) err
 			stage = trial.Earlier
 		}
 	}
-	if stage == trial.Absent && s.live != nil { // which it is not any more if it was to be made anew
+	if stage == trial.Absent {
 		if err := r.Applier.Delete(ctx, s.live); err != nil {
 			return err // and no sign: the dead man may be able to
 		}

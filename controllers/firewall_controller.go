@@ -5,6 +5,7 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -92,6 +93,7 @@ type firewallScope struct {
 	now      time.Time
 	baseline *pcinetv1alpha1.PCINetworkBaseline // nil for none; set by load, as all until watched
 	live     *unstructured.Unstructured         // the policy, nil for none
+	unread   error                              // of an API in which there may be one, too
 	layer    render.HostLayer                   // the live policy's API, or else the one that is wanted; nil while that is not known
 	wanted   firewall
 	known    bool // what is wanted is of the spec as it is
@@ -117,14 +119,18 @@ func (r *FirewallReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 		return ctrl.Result{}, err
 	}
 	if s.baseline == nil || !enforcesHosts(s.baseline) {
-		return ctrl.Result{}, r.withdraw(ctx, s)
+		return ctrl.Result{}, errors.Join(r.withdraw(ctx, s), s.unread)
+	}
+	if s.live == nil && s.unread != nil {
+		r.blind(req.Name, s.unread)
+		return ctrl.Result{}, s.unread
 	}
 	if s.live != nil && !r.owns(s) {
 		r.tell(ctx, s, pending(fmt.Sprintf("%s %s is somebody else's: delete or rename it", s.live.GetKind(), s.live.GetName())))
 		return ctrl.Result{RequeueAfter: keptPace}, nil
 	}
-	if s.known && s.wanted.layer != nil && s.wanted.layer != s.layer { // no sign of life either: the dead man takes it back
-		r.tell(ctx, s, pending(fmt.Sprintf("%s %s is of another engine than %s: delete it, or wait for the dead man", s.live.GetKind(), s.live.GetName(), s.wanted.layer.Name())))
+	if s.known && s.wanted.layer != nil && s.wanted.layer != s.layer { // no sign of life either: nobody can tell what it does
+		r.tell(ctx, s, pending(fmt.Sprintf("%s %s is of another engine than %s: set hostFirewall to Off, and when it is gone to Enforce again", s.live.GetKind(), s.live.GetName(), s.wanted.layer.Name())))
 		return ctrl.Result{RequeueAfter: keptPace}, nil
 	}
 	r.observe(ctx, s)
@@ -158,9 +164,10 @@ func (r *FirewallReconciler) load(ctx context.Context, name string) (*firewallSc
 	s.layer = s.wanted.layer
 	for _, l := range hostLayers {
 		live, err := r.livePolicy(ctx, l, name)
-		if err != nil {
-			return nil, err
+		if err != nil && s.wanted.layer != nil && l != s.wanted.layer {
+			continue // of an engine that is not here: what is there has no effect, and an API that it has left must not open nodes
 		}
+		s.unread = errors.Join(s.unread, err)
 		if live != nil && (s.live == nil || l == s.wanted.layer) {
 			s.live, s.layer = live, l
 		}
@@ -187,7 +194,7 @@ func (r *FirewallReconciler) livePolicy(ctx context.Context, l render.HostLayer,
 		return nil, nil
 	case err != nil:
 		return nil, fmt.Errorf("reading the policy for nodes of baseline %s in %s: %w", baseline, l.Name(), err)
-	case len(list.Items) == 0:
+	case len(list.Items) == 0 || list.Items[0].GetName() != is.GetName():
 		return nil, nil
 	}
 	return &list.Items[0], nil

@@ -16,8 +16,11 @@ import (
 	testclock "k8s.io/utils/clock/testing"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/internal/apply"
 	"github.com/pcinetwork/pci-network-baseline/internal/policy"
 	"github.com/pcinetwork/pci-network-baseline/internal/probe/contact"
+	"github.com/pcinetwork/pci-network-baseline/internal/render"
+	"github.com/pcinetwork/pci-network-baseline/internal/render/calico"
 	"github.com/pcinetwork/pci-network-baseline/internal/render/cilium"
 	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
 	"github.com/pcinetwork/pci-network-baseline/internal/trial"
@@ -129,6 +132,64 @@ func TestRefusedByTheEngine(t *testing.T) {
 		}
 		if got := s.state(nil); got.State != want {
 			t.Errorf("Valid is %s: %+v", status, got)
+		}
+	}
+}
+
+// What is written is compared with what is read: a number of another type would be written for ever.
+func TestGeneric(t *testing.T) {
+	f := policy.HostFirewall{Baseline: "b", Ports: []int32{6443}, Allowed: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
+	for _, l := range hostLayers {
+		for _, object := range render.HostFirewall(l, f) {
+			got, err := generic(object)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := got.MarshalJSON()
+			if err != nil {
+				t.Fatal(err)
+			}
+			stored := &unstructured.Unstructured{}
+			if err := stored.UnmarshalJSON(text); err != nil {
+				t.Fatal(err)
+			}
+			if drift := apply.Diff(got, stored); !drift.None() {
+				t.Errorf("%s of %s: %+v", got.GetKind(), l.Name(), drift)
+			}
+		}
+	}
+}
+
+// While nobody knows the engine, a policy that nobody wants is not stood by for longer than after a start.
+func TestUnknownEngineIsNoSign(t *testing.T) {
+	now := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
+	for name, tc := range map[string]struct {
+		layer render.HostLayer
+		want  time.Time
+	}{"known": {cilium.Hosts{}, now}, "unknown": {nil, now.Add(-blindFor)}} {
+		w := &firewallWatched{knownAt: now.Add(-blindFor)}
+		s := &firewallScope{now: now, known: true, wanted: firewall{layer: tc.layer}, watched: w}
+		if s.know(); !w.knownAt.Equal(tc.want) {
+			t.Errorf("%s: it was known last at %s", name, w.knownAt)
+		}
+	}
+}
+
+// What one engine let in is forgotten under another, and while it is not known which there is nothing is.
+func TestMemoryIsOfItsEngine(t *testing.T) {
+	kept, tried := trial.Memory{}.Succeeded(policy.HostFirewall{Ports: []int32{6443}}).Texts()
+	for name, tc := range map[string]struct {
+		layer   render.HostLayer
+		backend string
+		want    bool
+	}{
+		"the same": {calico.Hosts{}, "Calico", true}, "another": {calico.Hosts{}, "Cilium", false},
+		"not known yet": {nil, "Cilium", true}, "not noted": {cilium.Hosts{}, "", true},
+	} {
+		lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{annotationKept: kept, annotationTried: tried, annotationBackend: tc.backend}}}
+		s := &firewallScope{wanted: firewall{layer: tc.layer}}
+		if s.remember(lease); (s.memory.Kept != nil) != tc.want {
+			t.Errorf("%s: %+v", name, s.memory)
 		}
 	}
 }

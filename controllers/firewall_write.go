@@ -5,13 +5,13 @@ package controllers
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -32,18 +32,19 @@ func (r *FirewallReconciler) write(ctx context.Context, s *firewallScope, f poli
 		return errors.New("there is no port to close, or nobody to let in")
 	}
 	intended := objects[len(objects)-1]
-	var live client.Object
+	content, err := generic(intended)
+	if err != nil {
+		return err
+	}
+	var change apply.Change
 	switch {
 	case s.live == nil:
-	case s.layer.Anew(s.live.Object, intended): // whoever ends in between has told of a try, and leaves none
-		if err := r.Applier.Delete(ctx, s.live); err != nil {
-			return err
-		}
-		s.live = nil
+		change, err = r.Applier.Write(ctx, content, nil)
+	case s.layer.Anew(s.live.Object, intended):
+		change, err = r.Applier.Renew(ctx, content, s.live)
 	default:
-		live = s.live
+		change, err = r.Applier.Write(ctx, content, s.live)
 	}
-	change, err := r.writeObject(ctx, intended, live)
 	if err == nil {
 		s.watched.uid = change.Object.GetUID()
 	}
@@ -68,29 +69,33 @@ func (r *FirewallReconciler) prepare(ctx context.Context, s *firewallScope) erro
 }
 
 func (r *FirewallReconciler) writeBase(ctx context.Context, object render.Object) error {
-	found := &unstructured.Unstructured{}
-	found.SetGroupVersionKind(object.GetObjectKind().GroupVersionKind())
-	err := r.Live.Get(ctx, client.ObjectKeyFromObject(object), found)
-	if apierrors.IsNotFound(err) {
-		_, err = r.writeObject(ctx, object, nil)
-		return err
-	}
+	content, err := generic(object)
 	if err != nil {
 		return err
 	}
-	if render.Owner(found.GetLabels()) == "" {
+	found := &unstructured.Unstructured{}
+	found.SetGroupVersionKind(content.GroupVersionKind())
+	var live client.Object
+	switch err := r.Live.Get(ctx, client.ObjectKeyFromObject(content), found); {
+	case err == nil && render.Owner(found.GetLabels()) == "":
 		return fmt.Errorf("%s %s %w", found.GetKind(), found.GetName(), errForeign)
+	case err == nil:
+		live = found
+	case !apierrors.IsNotFound(err):
+		return err
 	}
-	_, err = r.writeObject(ctx, object, found)
+	_, err = r.Applier.Write(ctx, content, live)
 	return err
 }
 
-func (r *FirewallReconciler) writeObject(ctx context.Context, object render.Object, live client.Object) (apply.Change, error) {
-	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(object)
+// generic returns an object as it is read from the API server: 10 is an integer there, whatever the type of its field is.
+func generic(object render.Object) (*unstructured.Unstructured, error) {
+	text, err := json.Marshal(object)
 	if err != nil {
-		return apply.Change{}, err
+		return nil, err
 	}
-	return r.Applier.Write(ctx, &unstructured.Unstructured{Object: content}, live)
+	out := &unstructured.Unstructured{}
+	return out, out.UnmarshalJSON(text)
 }
 
 // sign says in the Lease that somebody is there, and what is remembered.
@@ -103,8 +108,8 @@ func (r *FirewallReconciler) sign(ctx context.Context, s *firewallScope, memory 
 	lease.Spec.RenewTime = new(metav1.NewMicroTime(r.Clock.Now()))
 	kept, tried := memory.Texts()
 	notes := map[string]string{annotationKept: kept, annotationTried: tried}
-	if s.layer != nil {
-		notes[annotationBackend] = s.layer.Name()
+	if s.wanted.layer != nil {
+		notes[annotationBackend] = s.wanted.layer.Name()
 	}
 	for key, value := range notes {
 		if value == "" {

@@ -309,23 +309,8 @@ func (r *ManagementReconciler) SetupWithManager(mgr ctrl.Manager) error {
 			again := func() { q.Add(ctrl.Request{}) }
 			r.ControlPlanes.whenChanged(again)
 			r.firewalls.again.Store(&again)
-			r.addProtected(ctx, q)
+			r.Platform.protections.each(ctx, func() { q.AddAfter(ctrl.Request{}, protectionPause) }) // whoever mends it waits for an answer
 			return nil
 		})).
 		Complete(r)
-}
-
-// addProtected has an inventory taken when what the engine does with policies for nodes has changed: whoever mends it waits for an answer.
-func (r *ManagementReconciler) addProtected(ctx context.Context, q queue) {
-	changed := r.Platform.protections.subscribe()
-	go func() {
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-changed:
-				q.AddAfter(ctrl.Request{}, protectionPause)
-			}
-		}
-	}()
 }

@@ -106,6 +106,21 @@ func (t *topic) subscribe() <-chan struct{} {
 	return c
 }
 
+// each calls do after every change, until ctx ends; of changes in a row perhaps once.
+func (t *topic) each(ctx context.Context, do func()) {
+	changed := t.subscribe()
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-changed:
+				do()
+			}
+		}
+	}()
+}
+
 func (t *topic) tell() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -330,18 +330,8 @@ func (r *ProbeReconciler) SetupWithManager(mgr ctrl.Manager, pods cache.Cache) e
 		WithOptions(options(false)).
 		WatchesRawSource(source.Kind[client.Object](pods, &corev1.Pod{}, one)).
 		WatchesRawSource(source.Func(func(ctx context.Context, q queue) error {
-			changed := r.Platform.assessments.subscribe()
+			r.Platform.assessments.each(ctx, func() { q.AddAfter(ctrl.Request{}, debounce) })
 			q.Add(ctrl.Request{})
-			go func() {
-				for {
-					select {
-					case <-ctx.Done():
-						return
-					case <-changed:
-						q.AddAfter(ctrl.Request{}, debounce)
-					}
-				}
-			}()
 			return nil
 		})).
 		Complete(r)

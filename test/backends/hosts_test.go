@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	calicov3 "github.com/projectcalico/api/pkg/apis/projectcalico/v3"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -159,10 +160,17 @@ func TestTheOperatorMayOnlyCloseNodes(t *testing.T) {
 		guard   render.GuardLayer
 		prefix  string
 		changes map[string]string
-	}{{calico.Hosts{}, calico.Guard{}, "pcinb-hosts.", calicoChanges}, {cilium.Hosts{}, cilium.Guard{}, "", ciliumChanges}} {
+		allowed string // what the changes are made of, by itself
+	}{
+		{calico.Hosts{}, calico.Guard{}, "pcinb-hosts.", calicoChanges, `{"spec":{"ingress":[` + denies + `,` + passes + `]}}`},
+		{cilium.Hosts{}, cilium.Guard{}, "", ciliumChanges, `{"spec":{"ingressDeny":[{` + ranges + `,` + apiPorts + `}]}}`},
+	} {
 		t.Run(tc.layer.Name(), func(t *testing.T) {
 			obj := hostFirewall(t, tc.layer, "pci", trial)
 			createServed(t, &apply.Applier{Client: c, Observe: func(client.Object, apply.Operation, error) {}}, env.client, obj)
+			if changed, err := patch(t, obj, tc.allowed); err != nil || c.Update(t.Context(), changed, client.DryRunAll) != nil {
+				t.Errorf("a change that closes other ports alone is refused: %v, %v", err, c.Update(t.Context(), changed, client.DryRunAll))
+			}
 			for name, text := range tc.changes {
 				changed, err := patch(t, obj, text)
 				if err != nil {
@@ -224,5 +232,24 @@ func TestTheOperatorHasOneTier(t *testing.T) {
 	another.SetResourceVersion("")
 	if err := refused(c.Create(t.Context(), another, client.DryRunAll), admission.OwnLimits, "passes on"); err != nil {
 		t.Errorf("another tier: %v", err)
+	}
+}
+
+// The guard layer in Calico's API is for pods: for host endpoints it would close every port of nodes.
+func TestTheGuardLayerIsForPods(t *testing.T) {
+	c := operator(t)
+	for name, change := range map[string]func(*calicov3.GlobalNetworkPolicySpec){
+		"everything":   func(s *calicov3.GlobalNetworkPolicySpec) { s.Selector = "all()" },
+		"hosts":        func(s *calicov3.GlobalNetworkPolicySpec) { s.Selector = "!has(projectcalico.org/namespace)" },
+		"another tier": func(s *calicov3.GlobalNetworkPolicySpec) { s.Tier = "mine" },
+		"forwarding":   func(s *calicov3.GlobalNetworkPolicySpec) { s.ApplyOnForward = true },
+	} {
+		guard, ok := render.Guard(calico.Guard{}, policy.Guard{Baseline: "pods", Directions: []policy.Direction{policy.Ingress}}).(*calicov3.GlobalNetworkPolicy)
+		if !ok {
+			t.Fatal("it is of another kind")
+		}
+		if change(&guard.Spec); refused(c.Create(t.Context(), guard, client.DryRunAll), admission.OwnLimits, "is for pods") != nil {
+			t.Errorf("%s: %v", name, c.Create(t.Context(), guard, client.DryRunAll))
+		}
 	}
 }

@@ -87,6 +87,10 @@ object.spec.?endpointSelector.orValue({}).size() == 0`,
 		), "The operator's rules name their peers and ports, and its denies allow nothing."),
 		written("["+ciliumNodes+"]", "!variables.hosts || "+ciliumHosts(), closesNodes),
 		written("["+calicoNodes+"]", "!variables.hosts || "+calicoHosts(), closesNodes),
+		written("["+calicoNodes+"]", "!variables.guards || "+all(
+			`object.spec.all(k, k in ["tier", "selector", "namespaceSelector", "types"])`, `object.spec.?tier.orValue("default") == "default"`,
+			`object.spec.?selector.orValue("") == "projectcalico.org/orchestrator == \"k8s\""`,
+		), "The operator's guard layer is for pods."),
 		written(`["projectcalico.org/tiers"]`, all(
 			`variables.name == "pcinb-hosts"`, `object.spec.?defaultAction.orValue("") == "Pass"`, `object.spec.all(k, k in ["order", "defaultAction"])`,
 		), "The operator's tier is pcinb-hosts, which passes on what it does not deny."),
