@@ -253,3 +253,29 @@ func TestTheGuardLayerIsForPods(t *testing.T) {
 		}
 	}
 }
+
+// A policy that is to be made anew stays when the new one would be refused.
+func TestRenew(t *testing.T) {
+	c := operator(t)
+	a := &apply.Applier{Client: c, Observe: func(client.Object, apply.Operation, error) {}}
+	live, all := hostFirewall(t, calico.Hosts{}, "renewed", trial), hostFirewall(t, calico.Hosts{}, "renewed", nil)
+	createServed(t, a, env.client, live)
+	if err := env.client.Get(t.Context(), client.ObjectKeyFromObject(live), live); err != nil {
+		t.Fatal(err)
+	}
+	bad, err := patch(t, all, `{"spec":{"ingress":[{"action":"Allow"}]}}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Renew(t.Context(), bad, live); refused(err, admission.OwnLimits, "isolate nothing") != nil {
+		t.Errorf("a bad one: %v", err)
+	}
+	now := live.DeepCopy()
+	if err := env.client.Get(t.Context(), client.ObjectKeyFromObject(live), now); err != nil || now.GetUID() != live.GetUID() {
+		t.Fatalf("after that: %v, %v", now, err)
+	}
+	change, err := a.Renew(t.Context(), all, live)
+	if err != nil || change.Object.GetUID() == live.GetUID() {
+		t.Errorf("a good one: %+v, %v", change, err)
+	}
+}
