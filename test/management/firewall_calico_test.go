@@ -204,6 +204,11 @@ func TestHostFirewallWithCalico(t *testing.T) { //nolint:paralleltest // the por
 		}
 		return nil
 	})
+
+	t.Log("what stands in its way is told at once, and not with the next inventory")
+	s.kubectl(t, "delete", "hostendpoint", "n1")
+	s.later(t) // what changes for nodes alone is gathered for some seconds
+	s.await(t, "ManagementAccessRestricted=False/HostFirewallIneffective: There is no HostEndpoint for all interfaces of n1")
 }
 
 // unguarded updates an object past the tamper guard.

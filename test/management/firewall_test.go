@@ -42,6 +42,14 @@ spec:
     - {name: v2, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}
 `
 
+// leftover is the API of an engine that is not there any more: every request is answered with 503.
+const leftover = `---
+apiVersion: apiregistration.k8s.io/v1
+kind: APIService
+metadata: {name: v3.projectcalico.org}
+spec: {group: projectcalico.org, version: v3, groupPriorityMinimum: 1500, versionPriority: 200, service: {namespace: default, name: gone}}
+`
+
 // firewall returns the live policy for nodes; nil for none.
 func (s *site) firewall(t *testing.T) *unstructured.Unstructured {
 	t.Helper()
@@ -225,7 +233,7 @@ spec: {policyName: refuse, validationActions: [Deny]}
 func TestHostFirewallEnforced(t *testing.T) { //nolint:paralleltest // the ports of a control plane are fixed
 	s := newSite(t, "10.5.0.1", func(string) []string { return []string{"--kubelet-preferred-address-types=InternalIP"} })
 	crd := filepath.Join(t.TempDir(), "crd.yaml")
-	if err := os.WriteFile(crd, []byte(hostPolicies), 0o600); err != nil {
+	if err := os.WriteFile(crd, []byte(hostPolicies+leftover), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	s.kubectl(t, "apply", "--server-side", "-f", crd)
