@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -48,6 +49,23 @@ func (r *FirewallReconciler) observe(ctx context.Context, s *firewallScope) {
 	}
 	w.stage, w.lookedAt = s.seen.Stage, s.now
 	s.answers(r.contact(ctx, s))
+	s.bear()
+}
+
+// bear has a list that is tried and would be refused now wait for a minute: a node that joins is there before its HostEndpoint. Meanwhile it goes no
+// further.
+func (s *firewallScope) bear() {
+	w := s.watched
+	switch {
+	case !s.onNodes() || s.seen.Kept || s.seen.Fit != trial.Misfits:
+		w.unfitAt = time.Time{}
+		return
+	case w.unfitAt.IsZero():
+		w.unfitAt = s.now
+	}
+	if s.now.Sub(w.unfitAt) < unfitFor {
+		w.since, s.seen.For, s.seen.Fit = s.now, 0, trial.Unknown
+	}
 }
 
 // know notes when it was known what is wanted, and in whose API.
@@ -63,7 +81,7 @@ func (s *firewallScope) remember(lease *coordinationv1.Lease) {
 	if l := s.wanted.layer; l != nil && l.Name() != cmp.Or(lease.Annotations[annotationBackend], l.Name()) {
 		return
 	}
-	s.memory = trial.ReadMemory(lease.Annotations[annotationKept], lease.Annotations[annotationTried])
+	s.memory = trial.ReadMemory(lease.Annotations[annotationKept], lease.Annotations[annotationTried], lease.Annotations[annotationRenewed])
 }
 
 // answers takes who does not answer, nil for nobody. One look may fail by chance; two begin a loss of contact. That nobody can be seen, as
@@ -223,6 +241,7 @@ func (r *FirewallReconciler) unarmed(ctx context.Context, s *firewallScope) stri
 	w.pulse = lease.ResourceVersion
 	s.seen.Awaited = w.pulseAt.IsZero() && s.now.Sub(w.began) < pulseAge
 	pulse, is := deadman.ReadPulse(lease)
+	s.limit = pulse.Limit
 	switch {
 	case !is || s.now.Sub(w.pulseAt) > pulseAge:
 		return "no dead man shows a pulse, who would take it back: kubectl -n " + deadman.Namespace + " get pods"
@@ -267,7 +286,9 @@ func (r *FirewallReconciler) take(ctx context.Context, s *firewallScope) error {
 		return r.hold(ctx, s, s.seen.Stage)
 	case trial.Wait:
 		if s.live != nil && s.now.Sub(s.watched.knownAt) < blindFor {
-			return r.sign(ctx, s, s.memory)
+			memory := s.memory
+			memory.Renewed = nil
+			return r.sign(ctx, s, memory)
 		}
 	}
 	return nil
@@ -278,7 +299,7 @@ func (r *FirewallReconciler) take(ctx context.Context, s *firewallScope) error {
 func (r *FirewallReconciler) takeBack(ctx context.Context, s *firewallScope) error {
 	why, strange, stage := s.why(), s.seen.Stage == trial.Strange, trial.Absent
 	if kept := s.memory.Kept; kept != nil && s.handsOff == "" {
-		err := r.write(ctx, s, policy.HostFirewall{Baseline: s.name, Allowed: kept.Allowed, Ports: kept.Ports})
+		err := r.putBack(ctx, s, policy.HostFirewall{Baseline: s.name, Allowed: kept.Allowed, Ports: kept.Ports})
 		if stale(err) {
 			return err
 		}
@@ -286,7 +307,7 @@ func (r *FirewallReconciler) takeBack(ctx context.Context, s *firewallScope) err
 			stage = trial.Earlier
 		}
 	}
-	if stage == trial.Absent {
+	if stage == trial.Absent && s.live != nil {
 		if err := r.Applier.Delete(ctx, s.live); err != nil {
 			return err // and no sign: the dead man may be able to
 		}
@@ -301,9 +322,20 @@ func (r *FirewallReconciler) takeBack(ctx context.Context, s *firewallScope) err
 	return err
 }
 
+// putBack writes what was kept. Where that is to be made anew it is noted before, though contact may be lost, lest nothing stand if this process ends in
+// between; once, because a note is a sign of life. One that cannot be written keeps nothing from being taken back.
+func (r *FirewallReconciler) putBack(ctx context.Context, s *firewallScope, kept policy.HostFirewall) error {
+	if s.memory.Renewed == nil && s.anew(kept) {
+		if err := r.sign(ctx, s, s.renewing(s.memory, kept)); stale(err) {
+			return err
+		}
+	}
+	return r.write(ctx, s, kept)
+}
+
 // hold makes the live policy what it is to be at a stage, and leaves what is remembered.
 func (r *FirewallReconciler) hold(ctx context.Context, s *firewallScope, stage trial.Stage) error {
-	if err := r.sign(ctx, s, s.memory); err != nil {
+	if err := r.sign(ctx, s, s.renewing(s.memory, s.at(stage))); err != nil {
 		return err
 	}
 	if err := r.prepare(ctx, s); err != nil {
@@ -325,7 +357,7 @@ func (r *FirewallReconciler) put(ctx context.Context, s *firewallScope, stage tr
 	if s.seen.Stage != trial.OneNode { // which is a part of the same try
 		now = before.Begin(s.intended, s.seen.Stage, s.now)
 	}
-	if err := r.sign(ctx, s, now); err != nil {
+	if err := r.sign(ctx, s, s.renewing(now, s.at(stage))); err != nil {
 		return err
 	}
 	err := r.write(ctx, s, s.at(stage))

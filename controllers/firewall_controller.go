@@ -43,8 +43,12 @@ const (
 	blindFor = 2 * time.Minute
 	// unseenFor is for how long nobody by whom kubelets could be seen is no loss of contact: a rollout of the operator takes less.
 	unseenFor = 2 * time.Minute
+	// unfitFor is for how long a list may be refused that is tried, as when a node has joined and its HostEndpoint is made a moment later.
+	unfitFor = time.Minute
 	// annotationKept and annotationTried hold, on the operator's Lease, what is remembered.
 	annotationKept, annotationTried = "pcinetwork.dev/host-firewall-kept", "pcinetwork.dev/host-firewall"
+	// annotationRenewed holds that the policy was deleted to be made anew.
+	annotationRenewed = "pcinetwork.dev/host-firewall-renewed"
 	// annotationBackend is whose policies that was in: what one engine let in says nothing of another, which knows nodes otherwise.
 	annotationBackend = "pcinetwork.dev/host-firewall-backend"
 )
@@ -83,6 +87,8 @@ type firewallWatched struct {
 	// looks in a row somebody did not answer.
 	seenAt, lookedAt time.Time
 	lost             int
+	// unfitAt is since when the list that is tried would be refused; zero if it would not.
+	unfitAt time.Time
 	// knownAt is when it was known last what is wanted; before that, when this process began to look.
 	knownAt time.Time
 }
@@ -105,7 +111,8 @@ type firewallScope struct {
 	seen     trial.Seen
 	// unarmed says why it would not be taken back, or "".
 	unarmed string
-	act     trial.Act // set by decide
+	limit   time.Duration // for how long the dead man bears silence; 0 while that is not known
+	act     trial.Act     // set by decide
 	// handsOff says why nothing is changed, or "".
 	handsOff string
 }
@@ -123,7 +130,7 @@ func (r *FirewallReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 	}
 	if s.live == nil && s.unread != nil {
 		r.blind(req.Name, s.unread)
-		return ctrl.Result{}, s.unread
+		return ctrl.Result{}, errors.Join(s.unread, r.standBy(ctx, s))
 	}
 	if s.live != nil && !r.owns(s) {
 		r.tell(ctx, s, pending(fmt.Sprintf("%s %s is somebody else's: delete or rename it", s.live.GetKind(), s.live.GetName())))
@@ -291,7 +298,7 @@ func (s *firewallScope) read() *policy.HostFirewall {
 // stage is how far the live policy is.
 func (s *firewallScope) stage() trial.Stage {
 	if s.live == nil {
-		return trial.Absent
+		return s.memory.Resumed(s.intended, s.limit, s.now)
 	}
 	return trial.StageOf(s.read(), s.intended, policy.TrialNodes(), s.memory.Kept)
 }

@@ -58,6 +58,35 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+// A node that joins is there before its HostEndpoint: a list that is tried waits for a minute, and goes no further, before it is taken back for that.
+func TestBear(t *testing.T) {
+	began := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
+	for name, tc := range map[string]struct {
+		seen trial.Seen
+		fits []trial.Fit // one every 30 s
+		want trial.Fit
+		held bool
+	}{
+		"at once":                  {trial.Seen{Stage: trial.OneNode}, []trial.Fit{trial.Fits, trial.Misfits}, trial.Unknown, false},
+		"for a minute":             {trial.Seen{Stage: trial.AllNodes}, []trial.Fit{trial.Misfits, trial.Misfits, trial.Misfits}, trial.Misfits, true},
+		"with a pause":             {trial.Seen{Stage: trial.OneNode}, []trial.Fit{trial.Misfits, trial.Fits, trial.Misfits}, trial.Unknown, false},
+		"and then it is over":      {trial.Seen{Stage: trial.OneNode}, []trial.Fit{trial.Misfits, trial.Fits}, trial.Fits, true},
+		"before anything is tried": {trial.Seen{Stage: trial.Absent}, []trial.Fit{trial.Misfits}, trial.Misfits, true},
+		"of one that is kept":      {trial.Seen{Stage: trial.AllNodes, Kept: true}, []trial.Fit{trial.Misfits}, trial.Misfits, true},
+	} {
+		w := &firewallWatched{since: began}
+		var s *firewallScope
+		for i, fit := range tc.fits {
+			s = &firewallScope{now: began.Add(time.Duration(i+1) * 30 * time.Second), watched: w, seen: tc.seen}
+			s.seen.Fit, s.seen.For = fit, trial.Enough
+			s.bear()
+		}
+		if s.seen.Fit != tc.want || (s.seen.For > 0) != tc.held || (w.since == s.now) == tc.held {
+			t.Errorf("%s: %s for %s, want %s", name, s.seen.Fit, s.seen.For, tc.want)
+		}
+	}
+}
+
 // Whatever cannot be read takes nothing back, and whoever broke the glass is not left alone with what is tried.
 func TestDecide(t *testing.T) {
 	now := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
@@ -177,7 +206,7 @@ func TestUnknownEngineIsNoSign(t *testing.T) {
 
 // What one engine let in is forgotten under another, and while it is not known which there is nothing is.
 func TestMemoryIsOfItsEngine(t *testing.T) {
-	kept, tried := trial.Memory{}.Succeeded(policy.HostFirewall{Ports: []int32{6443}}).Texts()
+	kept, tried, _ := trial.Memory{}.Succeeded(policy.HostFirewall{Ports: []int32{6443}}).Texts()
 	for name, tc := range map[string]struct {
 		layer   render.HostLayer
 		backend string

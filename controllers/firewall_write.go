@@ -40,7 +40,7 @@ func (r *FirewallReconciler) write(ctx context.Context, s *firewallScope, f poli
 	switch {
 	case s.live == nil:
 		change, err = r.Applier.Write(ctx, content, nil)
-	case s.layer.Anew(s.live.Object, intended):
+	case s.anew(f):
 		change, err = r.Applier.Renew(ctx, content, s.live)
 	default:
 		change, err = r.Applier.Write(ctx, content, s.live)
@@ -49,6 +49,27 @@ func (r *FirewallReconciler) write(ctx context.Context, s *firewallScope, f poli
 		s.watched.uid = change.Object.GetUID()
 	}
 	return err
+}
+
+// anew says whether the live policy is deleted and made anew when it is to say what f says.
+func (s *firewallScope) anew(f policy.HostFirewall) bool {
+	if s.layer == nil || s.live == nil {
+		return false
+	}
+	objects := render.HostFirewall(s.layer, f)
+	return len(objects) > 0 && s.layer.Anew(s.live.Object, objects[len(objects)-1])
+}
+
+// renewing returns what is to be remembered before f is written: that the live policy is deleted for it, which stays remembered until there is one again.
+func (s *firewallScope) renewing(memory trial.Memory, f policy.HostFirewall) trial.Memory {
+	switch {
+	case s.live == nil:
+	case s.anew(f):
+		return memory.Renew(s.seen.Stage, s.now)
+	default:
+		memory.Renewed = nil
+	}
+	return memory
 }
 
 // errForeign is of an object that the operator has not made.
@@ -106,8 +127,8 @@ func (r *FirewallReconciler) sign(ctx context.Context, s *firewallScope, memory 
 	lease := s.lease.DeepCopy()
 	lease.Spec.HolderIdentity = new("pci-network-baseline")
 	lease.Spec.RenewTime = new(metav1.NewMicroTime(r.Clock.Now()))
-	kept, tried := memory.Texts()
-	notes := map[string]string{annotationKept: kept, annotationTried: tried}
+	kept, tried, renewed := memory.Texts()
+	notes := map[string]string{annotationKept: kept, annotationTried: tried, annotationRenewed: renewed}
 	if s.wanted.layer != nil {
 		notes[annotationBackend] = s.wanted.layer.Name()
 	}
@@ -123,6 +144,23 @@ func (r *FirewallReconciler) sign(ctx context.Context, s *firewallScope, memory 
 		s.lease, s.memory = lease, memory
 	}
 	return err
+}
+
+// standBy gives signs of life for a firewall that is kept and cannot be looked at, because its API alone does not answer, as an API server of Calico's own:
+// it is in effect, and nodes are not opened for want of a look. One that is only tried is taken back.
+func (r *FirewallReconciler) standBy(ctx context.Context, s *firewallScope) error {
+	if !s.known || s.wanted.layer == nil {
+		return nil
+	}
+	lease, err := r.readLease(ctx, deadman.OperatorLease)
+	if err != nil {
+		return err
+	}
+	s.remember(lease)
+	if !s.memory.See(trial.Seen{}, s.memory.Intended(s.wanted.policy, nil), "", s.now).Kept {
+		return nil
+	}
+	return r.sign(ctx, s, s.memory)
 }
 
 // forget forgets everything, lest what was kept is put back when a firewall is asked for again. Where the Lease cannot be written that is only

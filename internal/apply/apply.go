@@ -64,7 +64,11 @@ func (a *Applier) Write(ctx context.Context, intended, live client.Object) (Chan
 	if drift.None() {
 		return Change{Operation: None, Object: live}, nil
 	}
-	obj := update(intended, live)
+	obj := clone(intended)
+	obj.SetUID(live.GetUID())
+	obj.SetResourceVersion(live.GetResourceVersion())
+	obj.SetLabels(merged(live.GetLabels(), intended.GetLabels()))
+	obj.SetAnnotations(merged(live.GetAnnotations(), intended.GetAnnotations()))
 	err := a.Client.Update(ctx, obj, client.FieldOwner(FieldOwner))
 	a.Observe(obj, Updated, err)
 	if err != nil {
@@ -73,21 +77,13 @@ func (a *Applier) Write(ctx context.Context, intended, live client.Object) (Chan
 	return Change{Operation: Updated, Object: obj, Drift: drift}, nil
 }
 
-// update is the live object with what is intended in it.
-func update(intended, live client.Object) client.Object {
-	obj := clone(intended)
-	obj.SetUID(live.GetUID())
-	obj.SetResourceVersion(live.GetResourceVersion())
-	obj.SetLabels(merged(live.GetLabels(), intended.GetLabels()))
-	obj.SetAnnotations(merged(live.GetAnnotations(), intended.GetAnnotations()))
-	return obj
-}
-
 // Renew deletes the live object and creates the intended one in its place: for a change that whoever goes by the object does not take as an update. The
-// API server is asked before whether it would let the update pass, so that none is gone for a new one that is refused.
+// API server is asked before whether it would let a new one pass, so that none is gone for one that is refused: it says that there is one already, and that
+// only after admission (k8s.io/apiserver pkg/registry/generic/registry/store.go, Create).
 func (a *Applier) Renew(ctx context.Context, intended, live client.Object) (Change, error) {
-	if err := a.Client.Update(ctx, update(intended, live), client.FieldOwner(FieldOwner), client.DryRunAll); err != nil {
-		return Change{}, fmt.Errorf("asking whether %s may be updated: %w", describe(intended), err)
+	err := a.Client.Create(ctx, clone(intended), client.FieldOwner(FieldOwner), client.DryRunAll)
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return Change{}, fmt.Errorf("asking whether %s may be created: %w", describe(intended), err)
 	}
 	if err := a.Delete(ctx, live); err != nil {
 		return Change{}, err

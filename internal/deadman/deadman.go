@@ -41,16 +41,21 @@ const (
 	shortest, longest = 30 * time.Second, time.Hour
 )
 
-// kinds are those of policies for nodes.
-var kinds = map[string]schema.GroupVersionKind{
-	"cilium": {Group: "cilium.io", Version: "v2", Kind: "CiliumClusterwideNetworkPolicy"},
-	"calico": {Group: "projectcalico.org", Version: "v3", Kind: "GlobalNetworkPolicy"},
+// kinds are those of policies for nodes, and after it the one in which an engine's own API server stores them. That server is a pod, which the policy may
+// have cut off; the storage is the API server's.
+var kinds = map[string][]schema.GroupVersionKind{
+	"cilium": {{Group: "cilium.io", Version: "v2", Kind: "CiliumClusterwideNetworkPolicy"}},
+	"calico": {
+		{Group: "projectcalico.org", Version: "v3", Kind: "GlobalNetworkPolicy"},
+		{Group: "crd.projectcalico.org", Version: "v1", Kind: "GlobalNetworkPolicy"},
+	},
 }
 
 // Man takes one policy back.
 type Man struct {
-	kind schema.GroupVersionKind
-	name string
+	// kinds are that of the policy, and those in which it is stored.
+	kinds []schema.GroupVersionKind
+	name  string
 	// after is how long he waits for somebody to end him, by the machine's monotonic clock.
 	after time.Duration
 	// writers reach one API server each, the nearest first.
@@ -148,12 +153,14 @@ func parse(args []string) (order, error) {
 
 // New returns a man who reaches each server, and the one of base at last.
 func New(base *rest.Config, opts Options) (*Man, error) {
-	m := &Man{kind: kinds[opts.Engine], name: opts.Policy, after: opts.After}
-	if m.kind.Empty() || m.name == "" {
+	m := &Man{kinds: kinds[opts.Engine], name: opts.Policy, after: opts.After}
+	if len(m.kinds) == 0 || m.name == "" {
 		return nil, errors.New("an engine, cilium or calico, and a policy must be given")
 	}
 	mapper := apimeta.NewDefaultRESTMapper(nil) // asks nobody
-	mapper.Add(m.kind, apimeta.RESTScopeRoot)
+	for _, kind := range m.kinds {
+		mapper.Add(kind, apimeta.RESTScopeRoot)
+	}
 	if opts.Guard != "" {
 		if opts.Node == "" || opts.Limit < time.Second {
 			return nil, errors.New("who is on guard must be given a node, and a limit of a second or more")
@@ -183,18 +190,43 @@ func Toward(base *rest.Config, server netip.AddrPort) *rest.Config {
 	return c
 }
 
-func (m *Man) policy() *metav1.PartialObjectMetadata {
-	p := &metav1.PartialObjectMetadata{}
-	p.SetGroupVersionKind(m.kind)
-	p.SetName(m.name)
-	return p
+// policies returns the policy in each of its kinds.
+func (m *Man) policies() []*metav1.PartialObjectMetadata {
+	var out []*metav1.PartialObjectMetadata
+	for _, kind := range m.kinds {
+		p := &metav1.PartialObjectMetadata{}
+		p.SetGroupVersionKind(kind)
+		p.SetName(m.name)
+		out = append(out, p)
+	}
+	return out
+}
+
+// rehearse asks one API server whether he may do it, in one kind or the other.
+func (m *Man) rehearse(ctx context.Context, w *apply.Applier) error {
+	return m.anyKind(ctx, func(ctx context.Context, p *metav1.PartialObjectMetadata) error { return w.Rehearse(ctx, p) })
+}
+
+// anyKind calls do for one kind after the other, each with a time of its own, until one is well.
+func (m *Man) anyKind(ctx context.Context, do func(context.Context, *metav1.PartialObjectMetadata) error) error {
+	var errs []error
+	for _, p := range m.policies() {
+		ctx, cancel := context.WithTimeout(ctx, attempt)
+		err := do(ctx, p)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // Check asks every API server whether he may do it, with a delete that deletes nothing. He is armed only if the nearest one lets him:
 // it is the one that he can count on. There he must see both Leases, too, if he is to be on guard.
 func (m *Man) Check(ctx context.Context) error {
 	for i, w := range m.writers {
-		err := w.Rehearse(ctx, m.policy())
+		err := m.rehearse(ctx, w)
 		if err != nil && i == 0 {
 			return fmt.Errorf("not armed: %w", err)
 		}
@@ -216,7 +248,7 @@ func (m *Man) Check(ctx context.Context) error {
 // Wait waits, and takes the policy back. Deleting his Job before is the sign of life; who is ended otherwise, as by a drained node, ends
 // with an error, so that the kubelet or the Job brings him back.
 func (m *Man) Wait(ctx context.Context) error {
-	slog.Info("Armed", "kind", m.kind.Kind, "policy", m.name, "after", m.after.String())
+	slog.Info("Armed", "kind", m.kinds[0].Kind, "policy", m.name, "after", m.after.String())
 	select {
 	case <-ctx.Done():
 		return errors.New("ended before the time: the policy stays, until he is back")
@@ -247,26 +279,35 @@ func (m *Man) untilGone(ctx context.Context) error {
 	}
 }
 
-// takeBack deletes the policy, if it is there.
+// takeBack deletes the policy, if it is there: by its storage if it cannot by its kind, which alone says that it is gone. Where Calico stores
+// in the kind itself, a storage of before may be left, and empty.
 func (m *Man) takeBack(ctx context.Context, w *apply.Applier) (gone bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, attempt)
-	defer cancel()
-	live, gone, err := m.read(ctx, w)
-	if gone || err != nil {
-		return gone, err
-	}
-	return false, w.End(ctx, live, nil)
+	var failed error
+	err = m.anyKind(ctx, func(ctx context.Context, p *metav1.PartialObjectMetadata) error {
+		there, err := read(ctx, w, p)
+		if there {
+			err = w.End(ctx, p, nil)
+		}
+		gone = m.isGone(p, there, err)
+		failed = cmp.Or(failed, err)
+		return err
+	})
+	return gone, cmp.Or(err, failed)
 }
 
-// read returns the policy. That it is gone counts only when an API server says so.
-func (m *Man) read(ctx context.Context, w *apply.Applier) (live *metav1.PartialObjectMetadata, gone bool, err error) {
-	live = m.policy()
-	err = w.Client.Get(ctx, client.ObjectKeyFromObject(live), live)
+// isGone says whether what was read of a kind means that the policy is gone.
+func (m *Man) isGone(p *metav1.PartialObjectMetadata, there bool, err error) bool {
+	return err == nil && !there && p.GroupVersionKind() == m.kinds[0]
+}
+
+// read says whether a policy is there. That it is not counts only when an API server says so.
+func read(ctx context.Context, w *apply.Applier, p *metav1.PartialObjectMetadata) (there bool, err error) {
+	err = w.Client.Get(ctx, client.ObjectKeyFromObject(p), p)
 	if apierrors.IsNotFound(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse) { // not: it has no such path
-		return nil, true, nil
+		return false, nil
 	}
 	if err != nil {
-		return nil, false, fmt.Errorf("reading the policy: %w", err)
+		return false, fmt.Errorf("reading the policy in %s: %w", p.GroupVersionKind().Group, err)
 	}
-	return live, false, nil
+	return true, nil
 }

@@ -86,7 +86,7 @@ type guard struct {
 
 // Guard takes the policy back whenever the operator has been silent for too long, until ctx ends.
 func (m *Man) Guard(ctx context.Context) {
-	slog.Info("On guard", "kind", m.kind.Kind, "policy", m.name, "limit", m.post.limit.String())
+	slog.Info("On guard", "kind", m.kinds[0].Kind, "policy", m.name, "limit", m.post.limit.String())
 	g := &guard{man: m, clock: clock.RealClock{}}
 	g.since = g.clock.Now()
 	ticker := time.NewTicker(m.post.round)
@@ -146,9 +146,12 @@ func (g *guard) round(ctx context.Context) error {
 
 // gone says whether there is nothing to undo.
 func (g *guard) gone(ctx context.Context) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, attempt)
-	defer cancel()
-	_, gone, err := g.man.read(ctx, g.man.writers[0])
+	gone := false
+	err := g.man.anyKind(ctx, func(ctx context.Context, p *metav1.PartialObjectMetadata) error {
+		there, err := read(ctx, g.man.writers[0], p)
+		gone = g.man.isGone(p, there, err)
+		return err
+	})
 	return gone, err
 }
 
@@ -170,9 +173,7 @@ func (g *guard) rehearse(ctx context.Context) error {
 		g.trusted--
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, attempt)
-	defer cancel()
-	if err := g.man.writers[0].Rehearse(ctx, g.man.policy()); err != nil {
+	if err := g.man.rehearse(ctx, g.man.writers[0]); err != nil {
 		return err
 	}
 	g.trusted = trust - 1

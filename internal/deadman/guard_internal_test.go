@@ -76,7 +76,7 @@ func newScene(t *testing.T) *scene {
 	writer := &apply.Applier{Client: s.client, Observe: func(client.Object, apply.Operation, error) {}}
 	s.guard = &guard{
 		man: &Man{
-			kind: kinds["cilium"], name: "x", writers: []*apply.Applier{writer},
+			kinds: kinds["cilium"], name: "x", writers: []*apply.Applier{writer},
 			post: post{namespace: Namespace, node: "n1", limit: time.Minute, round: defaultRound},
 		},
 		clock: s.time, since: s.time.Now(),

@@ -13,7 +13,7 @@ import (
 	"github.com/pcinetwork/pci-network-baseline/internal/policy"
 )
 
-// Memory is what is remembered across processes, in two texts, so that a person who deletes what is remembered of a try leaves what is
+// Memory is what is remembered across processes, in a text each, so that a person who deletes what is remembered of a try leaves what is
 // remembered of what stands.
 type Memory struct {
 	// Kept is what was kept last on all nodes, nil for nothing. If another list fails it is put back.
@@ -21,7 +21,20 @@ type Memory struct {
 	// Tried is what was tried last, and is not kept; nil for nothing. It is noted before the policy is written: whoever ends in between is
 	// followed by one who leaves what stands.
 	Tried *Attempt
+	// Renewed is noted before the policy is deleted to be made anew, and forgotten once it is there again.
+	Renewed *Renewal
 }
+
+// Renewal is the deletion of a policy that is to be made anew, for an engine that does not take a change of it otherwise.
+type Renewal struct {
+	// From is the stage at which it was.
+	From  Stage     `json:"from"`
+	Begun time.Time `json:"begun"`
+}
+
+// renewing is for how long a policy that was deleted to be made anew counts as one that is to be there: whoever ended in between is followed by
+// another process after 15 s, and some more until that one knows what is wanted.
+const renewing = time.Minute
 
 // Attempt is a list that was tried. If it is on no node any more, it was taken back.
 type Attempt struct {
@@ -33,28 +46,34 @@ type Attempt struct {
 	Why string `json:"why,omitempty"`
 }
 
-// ReadMemory reads both texts; what cannot be read is nothing.
-func ReadMemory(kept, tried string) Memory {
+// ReadMemory reads the texts; what cannot be read is nothing.
+func ReadMemory(kept, tried, renewed string) Memory {
 	var out Memory
-	list, attempt := &List{}, &Attempt{}
+	list, attempt, renewal := &List{}, &Attempt{}, &Renewal{}
 	if json.Unmarshal([]byte(kept), list) == nil {
 		out.Kept = list
 	}
 	if json.Unmarshal([]byte(tried), attempt) == nil {
 		out.Tried = attempt
 	}
+	if json.Unmarshal([]byte(renewed), renewal) == nil {
+		out.Renewed = renewal
+	}
 	return out
 }
 
 // Texts returns what ReadMemory reads, "" for nothing.
-func (m Memory) Texts() (kept, tried string) {
+func (m Memory) Texts() (kept, tried, renewed string) {
 	if m.Kept != nil {
 		kept = text(m.Kept)
 	}
 	if m.Tried != nil {
 		tried = text(m.Tried)
 	}
-	return kept, tried
+	if m.Renewed != nil {
+		renewed = text(m.Renewed)
+	}
+	return kept, tried, renewed
 }
 
 func text(v any) string {
@@ -115,6 +134,30 @@ func (m Memory) Failed(intended policy.HostFirewall, why string, restored bool) 
 func (Memory) Succeeded(intended policy.HostFirewall) Memory {
 	kept := ListOf(intended)
 	return Memory{Kept: &kept}
+}
+
+// Renew returns m with the deletion of a policy that was at a stage.
+func (m Memory) Renew(from Stage, now time.Time) Memory {
+	m.Renewed = &Renewal{From: from, Begun: now.UTC()}
+	return m
+}
+
+// Resumed returns the stage of a policy that is not there. It is the one before if somebody deleted it a moment ago to make it anew, and has not done
+// so: Absent would be told as taken back, and forgets what was kept. It is Strange where only what was kept may follow. limit is for how long
+// the dead man bears silence: after that it may have been he who deleted it.
+func (m Memory) Resumed(intended policy.HostFirewall, limit time.Duration, now time.Time) Stage {
+	if m.Renewed == nil {
+		return Absent
+	}
+	switch age := now.Sub(m.Renewed.Begun); {
+	case age < 0 || age >= min(renewing, limit):
+		return Absent
+	case m.Renewed.From == OneNode && m.wasTried(intended):
+		return OneNode
+	case m.Kept != nil:
+		return Strange
+	}
+	return Absent
 }
 
 // Token is what a person confirms the try with: another one for each.

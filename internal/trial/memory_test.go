@@ -15,8 +15,10 @@ import (
 )
 
 var (
-	noon = time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
-	one  = metav1.LabelSelector{MatchLabels: map[string]string{"a": "b"}}
+	// limit is for how long a dead man bears silence.
+	limit = 5 * time.Minute
+	noon  = time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
+	one   = metav1.LabelSelector{MatchLabels: map[string]string{"a": "b"}}
 )
 
 func closing(ports []int32, allowed ...string) policy.HostFirewall {
@@ -38,7 +40,7 @@ type moment struct {
 // seen is what is seen of it when somebody left a token.
 func (at moment) seen(token string, now time.Time) (trial.Seen, policy.HostFirewall) {
 	intended := at.memory.Intended(at.wanted, at.live)
-	out := trial.Seen{Stage: trial.Absent, Fit: trial.Fits, Armed: true, For: trial.Enough}
+	out := trial.Seen{Stage: at.memory.Resumed(intended, limit, now), Fit: trial.Fits, Armed: true, For: trial.Enough}
 	if at.live != nil {
 		out.Stage = trial.StageOf(at.live, intended, one, at.memory.Kept)
 	}
@@ -57,12 +59,12 @@ func expect(t *testing.T, what string, want trial.Act, at moment) policy.HostFir
 
 func TestMemoryLasts(t *testing.T) {
 	a, b := closing([]int32{6443}, "10.0.0.0/8", "2001:db8::/32"), closing([]int32{6443, 10250}, "10.0.0.0/9")
-	m := trial.Memory{}.Succeeded(a).Begin(b, trial.Earlier, noon).Failed(b, `n1 "did not answer"`, true)
-	if got := again(m); !reflect.DeepEqual(got, m) || got.Kept == nil || got.Tried == nil {
+	m := trial.Memory{}.Succeeded(a).Begin(b, trial.Earlier, noon).Failed(b, `n1 "did not answer"`, true).Renew(trial.OneNode, noon)
+	if got := again(m); !reflect.DeepEqual(got, m) || got.Kept == nil || got.Tried == nil || got.Renewed == nil {
 		t.Errorf("%+v, want %+v", got, m)
 	}
 	for _, text := range []string{"", "kept", "{"} {
-		if got := trial.ReadMemory(text, text); !reflect.DeepEqual(got, trial.Memory{}) {
+		if got := trial.ReadMemory(text, text, text); !reflect.DeepEqual(got, trial.Memory{}) {
 			t.Errorf("%q: %+v", text, got)
 		}
 	}
@@ -89,8 +91,8 @@ func TestAnotherList(t *testing.T) {
 	m = again(m.Failed(b, "n1 did not answer", true))
 	expect(t, "it failed, and the earlier one was put back", trial.Wait, moment{m, &a, b})
 	expect(t, "a third one is wanted then", trial.Try, moment{m, &a, c})
-	kept, _ := m.Texts()
-	expect(t, "a person has it tried again", trial.Try, moment{trial.ReadMemory(kept, ""), &a, b})
+	kept, _, _ := m.Texts()
+	expect(t, "a person has it tried again", trial.Try, moment{trial.ReadMemory(kept, "", ""), &a, b})
 	expect(t, "everything is forgotten", trial.TakeBack, moment{trial.Memory{}, &a, b})
 
 	if m = again(m.Begin(b, trial.Absent, noon)); m.Kept != nil {
@@ -127,6 +129,64 @@ func TestPorts(t *testing.T) {
 	m = trial.Memory{}.Begin(a, trial.Absent, noon)
 	expect(t, "another port is seen in the trial", trial.TakeBack, moment{m, &onOne, aMore})
 	expect(t, "and all of it is tried again", trial.Try, moment{m, nil, aMore})
+}
+
+// Who ends once the policy is deleted to be made anew is followed by one who makes it, and not told as taken back; for a moment alone, and only as far as
+// it was.
+func TestRenewal(t *testing.T) {
+	ports := []int32{6443, 10250}
+	a, b, c := closing(ports, "10.0.0.0/8"), closing(ports, "10.0.0.0/9"), closing(ports, "10.0.0.0/7")
+	onOne := b
+	onOne.Nodes = one
+	first := trial.Memory{}.Begin(b, trial.Absent, noon.Add(-time.Minute))
+	stood := trial.Memory{}.Succeeded(a)
+	second := stood.Begin(b, trial.Earlier, noon.Add(-time.Minute))
+	for name, tc := range map[string]struct {
+		memory trial.Memory
+		from   trial.Stage
+		wanted policy.HostFirewall
+		want   trial.Stage
+		act    trial.Act
+	}{
+		"from the trial to all nodes":                         {first, trial.OneNode, b, trial.OneNode, trial.Hold},
+		"the same, and another list is wanted meanwhile":      {first, trial.OneNode, c, trial.Absent, trial.Try},
+		"the same, and what was kept can be put back":         {second, trial.OneNode, c, trial.Strange, trial.TakeBack},
+		"from what was kept to the trial of another":          {second, trial.Earlier, b, trial.Strange, trial.TakeBack},
+		"from a trial that failed to what was kept":           {second, trial.Strange, b, trial.Strange, trial.TakeBack},
+		"from what somebody made of what is kept":             {stood, trial.Strange, a, trial.Strange, trial.Restore},
+		"from what is kept, and somebody narrowed":            {stood, trial.OneNode, a, trial.Strange, trial.Restore},
+		"from the trial of another list, and nothing is kept": {first, trial.Strange, b, trial.Absent, trial.Wait},
+	} {
+		m := again(tc.memory.Renew(tc.from, noon))
+		got, _ := (moment{m, nil, tc.wanted}).seen("", noon)
+		if act := trial.Next(got); got.Stage != tc.want || act != tc.act {
+			t.Errorf("%s: %s, %s, want %s, %s", name, got.Stage, act, tc.want, tc.act)
+		}
+	}
+
+	m := again(first.Renew(trial.OneNode, noon))
+	for name, tc := range map[string]struct {
+		limit, age time.Duration
+		want       trial.Stage
+	}{
+		"almost too late":                    {limit, time.Minute - time.Second, trial.OneNode},
+		"too late":                           {limit, time.Minute, trial.Absent},
+		"the dead man may have done it":      {30 * time.Second, 30 * time.Second, trial.Absent},
+		"it is not known what he would have": {0, 0, trial.Absent},
+		"of a clock that is ahead":           {limit, -time.Second, trial.Absent},
+	} {
+		if got := m.Resumed(b, tc.limit, noon.Add(tc.age)); got != tc.want {
+			t.Errorf("%s: %s, want %s", name, got, tc.want)
+		}
+	}
+	for name, m := range map[string]trial.Memory{
+		"tried": m.Begin(b, trial.Earlier, noon), "failed": m.Failed(b, "x", true), "kept": m.Succeeded(b), "without a note": first,
+	} {
+		if m.Renewed != nil || m.Resumed(b, limit, noon) != trial.Absent {
+			t.Errorf("%s: a note is left: %+v", name, m.Renewed)
+		}
+	}
+	expect(t, "the policy is there again", trial.Hold, moment{m, &onOne, b})
 }
 
 // A person's word is for one try, and only a list that may shut somebody out wants it.

@@ -110,7 +110,8 @@ const (
 // Act is the next step.
 type Act string
 
-// The steps. Each says in the Lease that somebody is there, lest the dead man take the policy back; TakeBack only once it is done.
+// The steps. Each says in the Lease that somebody is there, lest the dead man take the policy back; TakeBack only once it is done, and once before
+// where it is to delete a policy and make it anew.
 const (
 	// Wait writes no policy.
 	Wait Act = "Wait"
@@ -182,7 +183,8 @@ func Next(s Seen) Act {
 	return Try
 }
 
-// watch takes it back in doubt, and goes on when everybody has answered for long enough, and from the trial's nodes once a person has confirmed it.
+// watch takes it back in doubt, and goes on when everybody has answered for long enough and everything is known, and from the trial's nodes once a
+// person has confirmed it.
 func (s Seen) watch(onward Act) Act {
 	switch {
 	case s.Contact != "" || !s.Armed && !s.Awaited || s.Fit == Misfits:
@@ -191,7 +193,7 @@ func (s Seen) watch(onward Act) Act {
 		if s.Late {
 			return TakeBack
 		}
-	case s.For >= Enough:
+	case s.For >= Enough && s.Fit == Fits:
 		return onward
 	}
 	return Hold

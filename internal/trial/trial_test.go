@@ -76,6 +76,8 @@ func TestNext(t *testing.T) {
 		"on one node, confirmed in the end":      {trial.Seen{Stage: trial.OneNode, Fit: trial.Fits, Armed: true, Tried: true, For: long, Late: true, Confirmed: true}, trial.Widen},
 		"on all nodes, no longer confirmed":      {trial.Seen{Stage: trial.AllNodes, Fit: trial.Fits, Armed: true, Tried: true, For: long, Late: true}, trial.Keep},
 		"on one node, after a start":             {trial.Seen{Stage: trial.OneNode, Fit: trial.Unknown, Armed: true, Tried: true}, trial.Hold},
+		"on one node, not everything is known":   {trial.Seen{Stage: trial.OneNode, Fit: trial.Unknown, Armed: true, Tried: true, For: long, Confirmed: true}, trial.Hold},
+		"on all nodes, not everything is known":  {trial.Seen{Stage: trial.AllNodes, Fit: trial.Unknown, Armed: true, Tried: true, For: long}, trial.Hold},
 		"on one node, somebody does not answer":  {trial.Seen{Stage: trial.OneNode, Fit: trial.Fits, Armed: true, Tried: true, For: long, Contact: "x"}, trial.TakeBack},
 		"on one node, the dead man is away":      {trial.Seen{Stage: trial.OneNode, Fit: trial.Fits, Tried: true, For: long}, trial.TakeBack},
 		"on one node, with the dead man awaited": {trial.Seen{Stage: trial.OneNode, Fit: trial.Unknown, Awaited: true, Tried: true}, trial.Hold},

@@ -184,11 +184,11 @@ func (s *site) retry(t *testing.T) {
 func (s *site) begun(t *testing.T, r string) {
 	t.Helper()
 	notes := s.operatorLease(t).Annotations
-	m := trial.ReadMemory(notes["pcinetwork.dev/host-firewall-kept"], notes["pcinetwork.dev/host-firewall"])
+	m := trial.ReadMemory(notes["pcinetwork.dev/host-firewall-kept"], notes["pcinetwork.dev/host-firewall"], "")
 	if m.Kept == nil {
 		t.Fatalf("nothing was kept: %v", notes)
 	}
-	_, tried := m.Begin(policy.HostFirewall{Allowed: []netip.Prefix{netip.MustParsePrefix(r)}, Ports: m.Kept.Ports}, trial.Earlier, s.clock.Now()).Texts()
+	_, tried, _ := m.Begin(policy.HostFirewall{Allowed: []netip.Prefix{netip.MustParsePrefix(r)}, Ports: m.Kept.Ports}, trial.Earlier, s.clock.Now()).Texts()
 	s.kubectl(t, "-n", deadman.Namespace, "annotate", "lease", deadman.OperatorLease, "--overwrite", "pcinetwork.dev/host-firewall="+tried)
 }
 

@@ -101,11 +101,18 @@ func calicoHosts(f *Found) snapshot.HostProtection {
 				o.String(), policy.LabelHostFirewall, o.Data[policy.LabelHostFirewall], node, tried[node]))
 		}
 	}
-	var without []string
+	var without, joining []string
 	for i := range f.Nodes {
-		if n := &f.Nodes[i]; Excluded(n) == "" && !has[n.Name] {
+		switch n := &f.Nodes[i]; {
+		case Excluded(n) != "" || has[n.Name]:
+		case n.Ready:
 			without = append(without, n.Name)
+		default: // Calico makes one once it runs there
+			joining = append(joining, n.Name)
 		}
+	}
+	if len(joining) > 0 {
+		out.Doubts = append(out.Doubts, fmt.Sprintf("There is no HostEndpoint for all interfaces of %s yet, and it is not Ready: policies for nodes do not reach it", some(joining)))
 	}
 	if len(without) > 0 {
 		out.Obstacles = append(out.Obstacles, fmt.Sprintf("There is no HostEndpoint for all interfaces of %s, so policies for nodes do not reach it: "+

@@ -153,6 +153,7 @@ func TestHostsOfCalico(t *testing.T) {
 		endpoints []snapshot.Object
 		kinds     []string
 		labels    map[string]string // of node a
+		joins     bool              // node b, which is not Ready
 		want      []string
 	}{
 		"the trial's node and its endpoint are labelled": {
@@ -189,6 +190,7 @@ func TestHostsOfCalico(t *testing.T) {
 		"none in the variable":               {env: map[string]string{variable: "none"}, endpoints: both, want: []string{"unsaved: env"}},
 		"IPv6 in the variable":               {env: map[string]string{variable: "tcp:[2001:db8::/32]:22"}, endpoints: both, want: []string{"open: 22 to 2001:db8::/32"}},
 		"a node without an endpoint":         {endpoints: hostEndpoints("a"), felix: []snapshot.Object{felixPorts("default")}, want: []string{"obstacle: There is no HostEndpoint for all interfaces of b", "unsaved"}},
+		"a node that joins":                  {endpoints: hostEndpoints("a"), joins: true, felix: []snapshot.Object{felixPorts("default")}, want: []string{"doubt: There is no HostEndpoint for all interfaces of b yet", "unsaved"}},
 		"a node with an endpoint of one interface": {
 			endpoints: ofInterface("eth1", hostEndpoints("a", "b")), felix: []snapshot.Object{felixPorts("default")},
 			want: []string{"obstacle: There is no HostEndpoint for all interfaces of b", "unsaved"},
@@ -200,6 +202,7 @@ func TestHostsOfCalico(t *testing.T) {
 			t.Parallel()
 			e := calicoHosts(tc.env, tc.felix, tc.endpoints)
 			e.Nodes[0].Labels = tc.labels
+			e.Nodes[1].Ready = !tc.joins
 			if tc.kinds != nil {
 				e.Kinds = tc.kinds
 			}
