@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	"github.com/pcinetwork/pci-network-baseline/internal/apply"
 	"github.com/pcinetwork/pci-network-baseline/internal/deadman"
 	"github.com/pcinetwork/pci-network-baseline/internal/policy"
 	"github.com/pcinetwork/pci-network-baseline/internal/probe/contact"
@@ -300,11 +301,13 @@ func (r *FirewallReconciler) takeBack(ctx context.Context, s *firewallScope) err
 	why, strange, stage := s.why(), s.seen.Stage == trial.Strange, trial.Absent
 	if kept := s.memory.Kept; kept != nil && s.handsOff == "" {
 		err := r.putBack(ctx, s, policy.HostFirewall{Baseline: s.name, Allowed: kept.Allowed, Ports: kept.Ports})
-		if stale(err) {
-			return err
+		if stale(err) || errors.Is(err, apply.ErrDeleted) && refusal(err) == "" {
+			return err // the next look goes on from the note
 		}
 		if err == nil {
 			stage = trial.Earlier
+		} else {
+			ctrl.LoggerFrom(ctx).Info("The list that was kept could not be put back", "baseline", s.name, "cause", err.Error())
 		}
 	}
 	if stage == trial.Absent && s.live != nil {
@@ -323,10 +326,11 @@ func (r *FirewallReconciler) takeBack(ctx context.Context, s *firewallScope) err
 }
 
 // putBack writes what was kept. Where that is to be made anew it is noted before, though contact may be lost, lest nothing stand if this process ends in
-// between; once, because a note is a sign of life. One that cannot be written keeps nothing from being taken back.
+// between; once, because a note is a sign of life. Nothing else may follow, so the note is of a stage that is nobody's. One that cannot be written keeps
+// nothing from being taken back.
 func (r *FirewallReconciler) putBack(ctx context.Context, s *firewallScope, kept policy.HostFirewall) error {
 	if s.memory.Renewed == nil && s.anew(kept) {
-		if err := r.sign(ctx, s, s.renewing(s.memory, kept)); stale(err) {
+		if err := r.sign(ctx, s, s.memory.Renew(trial.Strange, s.now)); stale(err) {
 			return err
 		}
 	}

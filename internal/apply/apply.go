@@ -6,6 +6,7 @@ package apply
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 
@@ -77,6 +78,9 @@ func (a *Applier) Write(ctx context.Context, intended, live client.Object) (Chan
 	return Change{Operation: Updated, Object: obj, Drift: drift}, nil
 }
 
+// ErrDeleted is of a Renew that has deleted the live object, and created none.
+var ErrDeleted = errors.New("the one before is deleted")
+
 // Renew deletes the live object and creates the intended one in its place: for a change that whoever goes by the object does not take as an update. The
 // API server is asked before whether it would let a new one pass, so that none is gone for one that is refused: it says that there is one already, and that
 // only after admission (k8s.io/apiserver pkg/registry/generic/registry/store.go, Create).
@@ -88,7 +92,11 @@ func (a *Applier) Renew(ctx context.Context, intended, live client.Object) (Chan
 	if err := a.Delete(ctx, live); err != nil {
 		return Change{}, err
 	}
-	return a.Write(ctx, intended, nil)
+	change, err := a.Write(ctx, intended, nil)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", ErrDeleted, err)
+	}
+	return change, err
 }
 
 // Delete deletes exactly the object that was seen: the same UID at the same resourceVersion. An object that is gone

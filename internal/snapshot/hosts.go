@@ -18,6 +18,8 @@ type HostProtection struct {
 	Open []OpenPort
 	// Unsaved names what takes those ports away, or is empty: nothing then saves a node from a wrong policy.
 	Unsaved string
+	// IPv4Only names what has the engine leave IPv6 alone, or is empty: policies then close nothing to whoever comes by it.
+	IPv4Only string
 	// PodRanges are those of the engine's address pools.
 	PodRanges []netip.Prefix
 }

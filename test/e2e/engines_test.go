@@ -31,12 +31,13 @@ type hostPolicies struct {
 	enforce          string   // the overlay with the dead man
 	ranges           []string // that an allow-list needs beside the nodes'
 	needs            string   // objects without which none has an effect
+	closesSixth      bool     // IPv6 is closed on nodes as soon as the engine is there for them
 }
 
 var engines = map[string]engine{
 	"cilium": {
 		backend: pcinetv1alpha1.BackendCilium, agent: "cilium-agent", established: pcinetv1alpha1.EstablishedCut,
-		hosts: hostPolicies{apiVersion: "cilium.io/v2", kind: "CiliumClusterwideNetworkPolicy", enforce: "config/hostfirewall/enforce"},
+		hosts: hostPolicies{apiVersion: "cilium.io/v2", kind: "CiliumClusterwideNetworkPolicy", enforce: "config/hostfirewall/enforce", closesSixth: true},
 	},
 	"calico": {
 		backend: pcinetv1alpha1.BackendCalico, agent: "calico-felix", established: pcinetv1alpha1.EstablishedKept,

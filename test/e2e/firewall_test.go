@@ -110,6 +110,37 @@ func kill(t *testing.T) {
 	}
 }
 
+// withoutCalicosServer freezes Calico's own API server, where it is the engine. The operator stands by what is kept, and it stays; and the dead man, who is to
+// take it back then, has to go to where Calico stores.
+func withoutCalicosServer(t *testing.T, limit time.Duration, guarded []string) {
+	t.Helper()
+	if env.engine.backend != pcinetv1alpha1.BackendCalico {
+		return
+	}
+	t.Log("Calico's own API server does not answer")
+	if _, err := onMachine(t.Context(), "n1", "sh", "-c", "kill -STOP $(pidof calico-apiserver)"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { thawCalicosServer(context.WithoutCancel(t.Context()), t) })
+	for began := time.Now(); time.Since(began) < limit+limit/2; time.Sleep(time.Second) {
+		for _, a := range guarded {
+			if got := fromOutside(t, a); got != "BLOCKED" {
+				t.Fatalf("%s after, %s is %s to a stranger", time.Since(began), a, got)
+			}
+		}
+	}
+}
+
+func thawCalicosServer(ctx context.Context, t *testing.T) {
+	t.Helper()
+	if env.engine.backend != pcinetv1alpha1.BackendCalico {
+		return
+	}
+	if _, err := onMachine(ctx, "n1", "sh", "-c", "kill -CONT $(pidof calico-apiserver)"); err != nil {
+		t.Error(err)
+	}
+}
+
 // The operator enforces a list by itself: it refuses a bad one, takes back what cuts somebody off, survives a crash at each stage, and the
 // dead man takes it back when there is no operator.
 func TestHostFirewallEnforced(t *testing.T) {
@@ -174,17 +205,19 @@ func TestHostFirewallEnforced(t *testing.T) {
 		healthy(t, local, remote, host)
 	}
 
+	withoutCalicosServer(t, limit, append(first, second...))
 	t.Log("there is no operator")
 	scaleOperator(t.Context(), t, 0)
 	t.Cleanup(func() { scaleOperator(context.WithoutCancel(t.Context()), t, 2) })
 	silent := time.Now()
-	awaitNodes(t, b, "none")
+	awaitOutside(t, "OPEN", append(first, second...)...)
 	took := time.Since(silent)
 	t.Logf("the dead man took it back %.1f s after the last operator ended", took.Seconds())
 	if took < limit/2 || took > 2*limit {
 		t.Errorf("with a limit of %s", limit)
 	}
-	awaitOutside(t, "OPEN", append(first, second...)...)
+	thawCalicosServer(t.Context(), t)
+	awaitNodes(t, b, "none")
 	startOperator(t)
 	spread(t)
 	awaitNodes(t, b, "trial") // the list was kept before

@@ -33,6 +33,19 @@ const (
 	watchFor              = 60 * time.Second
 )
 
+// sixth are the kubelets by addresses of another family (RFC 5180), of which the list has none.
+var sixth = []string{"[2001:2::11]:10250", "[2001:2::12]:10250"}
+
+// withSixth gives the nodes and the outside machine such addresses.
+func withSixth(t *testing.T) {
+	t.Helper()
+	for machine, address := range map[string]string{"n1": "2001:2::11/64 dev eth0", "n2": "2001:2::12/64 dev eth0", "outside": "2001:2::1/64 dev br0"} {
+		if _, err := onMachine(t.Context(), machine, "sh", "-c", "ip -6 addr replace "+address+" nodad"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // needServerOnNode skips where there is no API server on a node that the outside machine could reach.
 func needServerOnNode(t *testing.T) {
 	t.Helper()
@@ -129,8 +142,12 @@ func TestHostFirewall(t *testing.T) {
 	}
 
 	local, remote, host := serverOn(t, "n1"), serverOn(t, "n2"), serverOn(t, "n2", onHostNetwork)
+	withSixth(t)
 	guarded := []string{firstNode + ":6443", firstNode + ":10250", secondNode + ":10250"}
 	awaitOutside(t, "OPEN", guarded...)
+	if !env.engine.hosts.closesSixth {
+		awaitOutside(t, "OPEN", sixth...)
+	}
 	var firewall *unstructured.Unstructured
 	for _, firewall = range loggedFirewall(t, b) {
 		firewall.SetName(strings.Replace(firewall.GetName(), "pcinb-"+b.Name+"-hosts", "trial", 1))
@@ -141,10 +158,10 @@ func TestHostFirewall(t *testing.T) {
 		}
 		create(t, firewall)
 	}
-	awaitOutside(t, "BLOCKED", guarded...)
+	awaitOutside(t, "BLOCKED", append(sixth, guarded...)...)
 	began := time.Now()
 	for time.Since(began) < watchFor {
-		for _, a := range guarded {
+		for _, a := range append(sixth, guarded...) {
 			if got := fromOutside(t, a); got != "BLOCKED" {
 				t.Fatalf("after %s, %s is %s to a stranger", time.Since(began), a, got)
 			}

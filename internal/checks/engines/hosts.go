@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -127,6 +128,11 @@ func calicoHosts(f *Found) snapshot.HostProtection {
 		}
 	}
 	calicoFailsafe(f, &out)
+	for _, v := range felix(f, "ipv6Support") {
+		if slices.Contains([]string{"false", "0", "no", "n", "f"}, strings.ToLower(v.value)) { // felix/config/param_types.go, BoolParam
+			out.IPv4Only = v.from
+		}
+	}
 	return out
 }
 

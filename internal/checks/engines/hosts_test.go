@@ -31,6 +31,9 @@ func protection(p snapshot.HostProtection) []string {
 	if p.Unsaved != "" {
 		out = append(out, "unsaved: "+p.Unsaved)
 	}
+	if p.IPv4Only != "" {
+		out = append(out, "IPv4 only: "+p.IPv4Only)
+	}
 	return out
 }
 
@@ -190,7 +193,12 @@ func TestHostsOfCalico(t *testing.T) {
 		"none in the variable":               {env: map[string]string{variable: "none"}, endpoints: both, want: []string{"unsaved: env"}},
 		"IPv6 in the variable":               {env: map[string]string{variable: "tcp:[2001:db8::/32]:22"}, endpoints: both, want: []string{"open: 22 to 2001:db8::/32"}},
 		"a node without an endpoint":         {endpoints: hostEndpoints("a"), felix: []snapshot.Object{felixPorts("default")}, want: []string{"obstacle: There is no HostEndpoint for all interfaces of b", "unsaved"}},
-		"a node that joins":                  {endpoints: hostEndpoints("a"), joins: true, felix: []snapshot.Object{felixPorts("default")}, want: []string{"doubt: There is no HostEndpoint for all interfaces of b yet", "unsaved"}},
+		"IPv6 is left alone, as in Calico's own manifest": {
+			env: map[string]string{"FELIX_IPV6SUPPORT": "false"}, endpoints: both, felix: []snapshot.Object{felixPorts("default")},
+			want: []string{"unsaved", "IPv4 only: env FELIX_IPV6SUPPORT of DaemonSet kube-system/calico-node"},
+		},
+		"IPv6 is not":       {env: map[string]string{"FELIX_IPV6SUPPORT": "true"}, endpoints: both, felix: []snapshot.Object{felixPorts("default")}, want: []string{"unsaved"}},
+		"a node that joins": {endpoints: hostEndpoints("a"), joins: true, felix: []snapshot.Object{felixPorts("default")}, want: []string{"doubt: There is no HostEndpoint for all interfaces of b yet", "unsaved"}},
 		"a node with an endpoint of one interface": {
 			endpoints: ofInterface("eth1", hostEndpoints("a", "b")), felix: []snapshot.Object{felixPorts("default")},
 			want: []string{"obstacle: There is no HostEndpoint for all interfaces of b", "unsaved"},

@@ -78,6 +78,24 @@ func hostFirewall(s Subject, v *verdicts) {
 		v.warn(pcinetv1alpha1.ReasonHostFirewallIneffective, onNodes, u+" is an empty list: no failsafe port saves a node from a wrong policy",
 			"Know how to reach nodes by a console before a policy for nodes is written")
 	}
+	if o := s.Protection.IPv4Only; o != "" && len(sixth(s.Hosts)) == 0 {
+		v.warn(pcinetv1alpha1.ReasonHostFirewallIneffective, onNodes, o+" leaves IPv6 alone: whoever reaches a node by it, as from its own link, is let in", closeIPv6)
+	}
+}
+
+// closeIPv6 is what to do where the engine leaves IPv6 alone.
+const closeIPv6 = "Set Felix's ipv6Support to true, or take IPv6 off nodes"
+
+// sixth are the nodes' addresses of IPv6.
+func sixth(hosts []snapshot.Host) (out []netip.Addr) {
+	for i := range hosts {
+		for _, a := range hosts[i].Addresses {
+			if a.Is6() {
+				out = append(out, a)
+			}
+		}
+	}
+	return out
 }
 
 // HostFirewallFit says whether the allow-list may be enforced: Pass, Fail, or Error if that cannot be told.
@@ -106,6 +124,9 @@ func couldEnforce(s Subject, v *verdicts) {
 	if p.Backend == "" && len(p.Doubts) == 0 {
 		v.fail(pcinetv1alpha1.ReasonHostFirewallIneffective, onNodes, "the policy engine has no policies for nodes, or none that is written here",
 			"Limit the ports of nodes by other means, and set spec.managementAccess.attestation")
+	}
+	if six := sixth(s.Hosts); p.IPv4Only != "" && len(six) > 0 {
+		v.fail(pcinetv1alpha1.ReasonHostFirewallIneffective, onNodes, fmt.Sprintf("%s leaves IPv6 alone, and nodes have addresses of it, such as %s", p.IPv4Only, six[0]), closeIPv6)
 	}
 	if len(wanted.Ports) == 0 {
 		v.unseen(onNodes, "no port of a node is known that it would close", "See kubectl get nodes -o wide")

@@ -6,6 +6,7 @@ package management_test
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -147,6 +148,19 @@ func TestHostFirewall(t *testing.T) {
 		"no failsafe ports": {
 			change: func(s *management.Subject) { s.Protection.Unsaved = "env X" },
 			want:   []string{"HostFirewall warn HostFirewallIneffective: A firewall on nodes: env X is an empty list: no failsafe port saves a node from a wrong policy"},
+		},
+		"IPv6 left alone": {
+			change: func(s *management.Subject) {
+				s.Protection.IPv4Only = "env X"
+				for i := range s.Hosts {
+					s.Hosts[i].Addresses = slices.DeleteFunc(s.Hosts[i].Addresses, netip.Addr.Is6)
+				}
+			},
+			want: []string{"HostFirewall warn HostFirewallIneffective: A firewall on nodes: env X leaves IPv6 alone: whoever reaches a node by it, as from its own link, is let in"},
+		},
+		"IPv6 left alone on nodes that have it": {
+			change: func(s *management.Subject) { s.Protection.IPv4Only = "env X" },
+			want:   []string{ineffective + "env X leaves IPv6 alone, and nodes have addresses of it, such as 2001:db8::2"},
 		},
 		"an engine that ignores it":    {change: func(s *management.Subject) { s.Protection.Obstacles = []string{"it is off"} }, want: []string{ineffective + "it is off"}},
 		"an engine that may ignore it": {change: func(s *management.Subject) { s.Protection.Doubts = []string{"it may be off"} }, want: []string{unseen + "it may be off"}},
