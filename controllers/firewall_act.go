@@ -58,8 +58,10 @@ func (r *FirewallReconciler) observe(ctx context.Context, s *firewallScope) {
 func (s *firewallScope) bear() {
 	w := s.watched
 	switch {
-	case !s.onNodes() || s.seen.Kept || s.seen.Fit != trial.Misfits:
+	case !s.onNodes() || s.seen.Kept || s.seen.Fit == trial.Fits:
 		w.unfitAt = time.Time{}
+		return
+	case s.seen.Fit == trial.Unknown: // as of a node that is Ready, and again not
 		return
 	case w.unfitAt.IsZero():
 		w.unfitAt = s.now
@@ -284,11 +286,17 @@ func (r *FirewallReconciler) take(ctx context.Context, s *firewallScope) error {
 	case trial.Restore:
 		return r.hold(ctx, s, trial.AllNodes)
 	case trial.Hold:
+		if s.seen.Kept {
+			s.memory = s.memory.Over()
+		}
 		return r.hold(ctx, s, s.seen.Stage)
 	case trial.Wait:
 		if s.live != nil && s.now.Sub(s.watched.knownAt) < blindFor {
 			memory := s.memory
 			memory.Renewed = nil
+			if s.known && (s.seen.Stage == trial.Earlier || s.seen.Stage == trial.FewerPorts) {
+				memory = memory.Over()
+			}
 			return r.sign(ctx, s, memory)
 		}
 	}
@@ -301,7 +309,7 @@ func (r *FirewallReconciler) takeBack(ctx context.Context, s *firewallScope) err
 	why, strange, stage := s.why(), s.seen.Stage == trial.Strange, trial.Absent
 	if kept := s.memory.Kept; kept != nil && s.handsOff == "" {
 		err := r.putBack(ctx, s, policy.HostFirewall{Baseline: s.name, Allowed: kept.Allowed, Ports: kept.Ports})
-		if stale(err) || errors.Is(err, apply.ErrDeleted) && refusal(err) == "" {
+		if stale(err) || err != nil && refusal(err) == "" && (s.live == nil || errors.Is(err, apply.ErrDeleted)) {
 			return err // the next look goes on from the note
 		}
 		if err == nil {
@@ -365,7 +373,7 @@ func (r *FirewallReconciler) put(ctx context.Context, s *firewallScope, stage tr
 		return err
 	}
 	err := r.write(ctx, s, s.at(stage))
-	if stale(err) || refusal(err) != "" { // nothing was tried; of another error it is not known
+	if (stale(err) || refusal(err) != "") && !errors.Is(err, apply.ErrDeleted) { // nothing was tried; of another error it is not known
 		return errors.Join(err, r.sign(ctx, s, before))
 	}
 	if err != nil {

@@ -45,6 +45,8 @@ const (
 	unseenFor = 2 * time.Minute
 	// unfitFor is for how long a list may be refused that is tried, as when a node has joined and its HostEndpoint is made a moment later.
 	unfitFor = time.Minute
+	// answerWithin is how long is waited for the policy.
+	answerWithin = 5 * time.Second
 	// annotationKept and annotationTried hold, on the operator's Lease, what is remembered.
 	annotationKept, annotationTried = "pcinetwork.dev/host-firewall-kept", "pcinetwork.dev/host-firewall"
 	// annotationRenewed holds that the policy was deleted to be made anew.
@@ -128,7 +130,7 @@ func (r *FirewallReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 	if s.baseline == nil || !enforcesHosts(s.baseline) {
 		return ctrl.Result{}, errors.Join(r.withdraw(ctx, s), s.unread)
 	}
-	if s.live == nil && s.unread != nil {
+	if s.unseen() {
 		r.blind(req.Name, s.unread)
 		return ctrl.Result{}, errors.Join(s.unread, r.standBy(ctx, s))
 	}
@@ -147,6 +149,11 @@ func (r *FirewallReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 	}
 	r.record(ctx, s, err)
 	return ctrl.Result{RequeueAfter: s.pace()}, err
+}
+
+// unseen says whether the policy may be there and cannot be looked at: one of another engine is not the one.
+func (s *firewallScope) unseen() bool {
+	return s.unread != nil && (s.live == nil || s.wanted.layer != nil && s.layer != s.wanted.layer)
 }
 
 // pace is until when to look again.
@@ -193,6 +200,8 @@ func (r *FirewallReconciler) load(ctx context.Context, name string) (*firewallSc
 func (r *FirewallReconciler) livePolicy(ctx context.Context, l render.HostLayer, baseline string) (*unstructured.Unstructured, error) {
 	is := render.HostsPolicy(l, baseline)
 	list := &unstructured.UnstructuredList{}
+	ctx, cancel := context.WithTimeout(ctx, answerWithin) // of what the engine serves itself: the rest of the look needs time, too
+	defer cancel()
 	kind := is.GetObjectKind().GroupVersionKind()
 	list.SetGroupVersionKind(kind.GroupVersion().WithKind(kind.Kind + "List"))
 	err := r.Live.List(ctx, list, client.MatchingFields{"metadata.name": is.GetName()})

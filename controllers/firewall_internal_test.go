@@ -70,6 +70,8 @@ func TestBear(t *testing.T) {
 		"at once":                  {trial.Seen{Stage: trial.OneNode}, []trial.Fit{trial.Fits, trial.Misfits}, trial.Unknown, false},
 		"for a minute":             {trial.Seen{Stage: trial.AllNodes}, []trial.Fit{trial.Misfits, trial.Misfits, trial.Misfits}, trial.Misfits, true},
 		"with a pause":             {trial.Seen{Stage: trial.OneNode}, []trial.Fit{trial.Misfits, trial.Fits, trial.Misfits}, trial.Unknown, false},
+		"not known in between":     {trial.Seen{Stage: trial.OneNode}, []trial.Fit{trial.Misfits, trial.Unknown, trial.Misfits}, trial.Misfits, true},
+		"not known before":         {trial.Seen{Stage: trial.OneNode}, []trial.Fit{trial.Unknown, trial.Unknown, trial.Misfits}, trial.Unknown, false},
 		"and then it is over":      {trial.Seen{Stage: trial.OneNode}, []trial.Fit{trial.Misfits, trial.Fits}, trial.Fits, true},
 		"before anything is tried": {trial.Seen{Stage: trial.Absent}, []trial.Fit{trial.Misfits}, trial.Misfits, true},
 		"of one that is kept":      {trial.Seen{Stage: trial.AllNodes, Kept: true}, []trial.Fit{trial.Misfits}, trial.Misfits, true},

@@ -61,14 +61,22 @@ func (s *firewallScope) state(err error) snapshot.Firewall {
 	case s.seen.Stage == trial.OneNode:
 		return snapshot.Firewall{State: snapshot.FirewallTrying, Why: s.trying()}
 	default:
-		return snapshot.Firewall{State: snapshot.FirewallTrying, Why: "it is on all nodes, and watched"}
+		return snapshot.Firewall{State: snapshot.FirewallTrying, Why: "it is on all nodes, and watched" + s.held()}
 	}
+}
+
+// held says why it goes no further, or "".
+func (s *firewallScope) held() string {
+	if s.seen.Fit == trial.Fits {
+		return ""
+	}
+	return ", and goes no further for what other findings say"
 }
 
 // trying says what is tried, and what is asked of a person meanwhile: with the longest name it still fits into a condition.
 func (s *firewallScope) trying() string {
 	if s.seen.Confirmed || !s.seen.Tried { // of what nothing is remembered nobody is asked: it is taken back
-		return "it is tried on the nodes that are labelled " + policy.LabelHostFirewall + "=" + policy.HostFirewallTrial
+		return "it is tried on the nodes that are labelled " + policy.LabelHostFirewall + "=" + policy.HostFirewallTrial + s.held()
 	}
 	return fmt.Sprintf("it is tried on the labelled nodes, and taken back at %s unless somebody comes in by them and says so: kubectl annotate pcinb %s %s=%s --overwrite",
 		s.memory.Tried.Begun.Add(trial.Confirm).Format(time.RFC3339), s.name, pcinetv1alpha1.AnnotationHostFirewallConfirmed, s.memory.Token())

@@ -59,7 +59,7 @@ func TestPutBackGoesOn(t *testing.T) {
 		t.Helper()
 		s := &firewallScope{
 			name: "b", now: now, layer: calico.Hosts{}, known: true, limit: time.Minute, baseline: &pcinetv1alpha1.PCINetworkBaseline{},
-			wanted: firewall{policy: tried, layer: calico.Hosts{}}, watched: &firewallWatched{},
+			wanted: firewall{policy: tried, layer: calico.Hosts{}}, watched: &firewallWatched{knownAt: now},
 		}
 		found := live.DeepCopy()
 		switch err := c.Get(t.Context(), client.ObjectKeyFromObject(live), found); {
@@ -85,12 +85,14 @@ func TestPutBackGoesOn(t *testing.T) {
 	if s.seen.Stage != trial.OneNode || s.act != trial.TakeBack {
 		t.Fatalf("%+v, %s", s.seen, s.act)
 	}
-	if err := r.take(t.Context(), s); !apierrors.IsTimeout(err) {
-		t.Errorf("no answer: %v", err)
-	}
-	s = look()
-	if s.live != nil || s.seen.Stage != trial.Strange || s.act != trial.TakeBack || s.memory.Kept == nil {
-		t.Fatalf("once it is deleted: %+v, %s, %+v", s.seen, s.act, s.memory)
+	for range 2 { // once as it is made anew, once as it is not there
+		if err := r.take(t.Context(), s); !apierrors.IsTimeout(err) {
+			t.Errorf("no answer: %v", err)
+		}
+		s = look()
+		if s.live != nil || s.seen.Stage != trial.Strange || s.act != trial.TakeBack || s.memory.Kept == nil {
+			t.Fatalf("once it is deleted: %+v, %s, %+v", s.seen, s.act, s.memory)
+		}
 	}
 	away = false
 	if err := r.take(t.Context(), s); err != nil {
@@ -98,5 +100,16 @@ func TestPutBackGoesOn(t *testing.T) {
 	}
 	if s = look(); s.seen.Stage != trial.Earlier || s.act != trial.Wait {
 		t.Errorf("in the end: %+v, %s", s.seen, s.act)
+	}
+	if err := r.take(t.Context(), s); err != nil || !look().memory.Stands() {
+		t.Errorf("what is remembered then: %+v, %v", look().memory, err)
+	}
+
+	if err := r.forget(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	before := s.lease.ResourceVersion
+	if err := r.forget(t.Context(), s); err != nil || s.lease.ResourceVersion != before {
+		t.Errorf("who has forgotten goes on giving signs of life: %v", err)
 	}
 }

@@ -147,7 +147,8 @@ func (r *FirewallReconciler) sign(ctx context.Context, s *firewallScope, memory 
 }
 
 // standBy gives signs of life for a firewall that is kept and cannot be looked at, because its API alone does not answer, as an API server of Calico's own:
-// it is in effect, and nodes are not opened for want of a look. One that is only tried is taken back.
+// it is in effect, and nodes are not opened for want of a look. That goes by what is remembered, and not by what is wanted: where another list is tried in
+// its place nobody can restore it.
 func (r *FirewallReconciler) standBy(ctx context.Context, s *firewallScope) error {
 	if !s.known || s.wanted.layer == nil {
 		return nil
@@ -157,7 +158,7 @@ func (r *FirewallReconciler) standBy(ctx context.Context, s *firewallScope) erro
 		return err
 	}
 	s.remember(lease)
-	if !s.memory.See(trial.Seen{}, s.memory.Intended(s.wanted.policy, nil), "", s.now).Kept {
+	if !s.memory.Stands() {
 		return nil
 	}
 	return r.sign(ctx, s, s.memory)
@@ -168,6 +169,10 @@ func (r *FirewallReconciler) standBy(ctx context.Context, s *firewallScope) erro
 func (r *FirewallReconciler) forget(ctx context.Context, s *firewallScope) error {
 	var err error
 	if s.lease, err = r.readLease(ctx, deadman.OperatorLease); err == nil {
+		kept, tried, renewed := s.lease.Annotations[annotationKept], s.lease.Annotations[annotationTried], s.lease.Annotations[annotationRenewed]
+		if kept == "" && tried == "" && renewed == "" {
+			return nil // a note is a sign of life, and if the policy cannot be deleted here the dead man is to do it
+		}
 		err = r.sign(ctx, s, trial.Memory{})
 	}
 	if stale(err) {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -78,18 +79,24 @@ func (a *Applier) Write(ctx context.Context, intended, live client.Object) (Chan
 	return Change{Operation: Updated, Object: obj, Drift: drift}, nil
 }
 
-// ErrDeleted is of a Renew that has deleted the live object, and created none.
-var ErrDeleted = errors.New("the one before is deleted")
+// ErrDeleted is of a Renew that has deleted the live object, or may have, and created none.
+var ErrDeleted = errors.New("the one before may be deleted")
 
 // Renew deletes the live object and creates the intended one in its place: for a change that whoever goes by the object does not take as an update. The
 // API server is asked before whether it would let a new one pass, so that none is gone for one that is refused: it says that there is one already, and that
 // only after admission (k8s.io/apiserver pkg/registry/generic/registry/store.go, Create).
 func (a *Applier) Renew(ctx context.Context, intended, live client.Object) (Change, error) {
+	if live.GetDeletionTimestamp() != nil {
+		return Change{}, fmt.Errorf("%s is being deleted, and not gone yet", describe(live))
+	}
 	err := a.Client.Create(ctx, clone(intended), client.FieldOwner(FieldOwner), client.DryRunAll)
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		return Change{}, fmt.Errorf("asking whether %s may be created: %w", describe(intended), err)
 	}
 	if err := a.Delete(ctx, live); err != nil {
+		if status := apierrors.APIStatus(nil); !errors.As(err, &status) || status.Status().Code >= http.StatusInternalServerError {
+			err = fmt.Errorf("%w: %w", ErrDeleted, err) // nobody has said no
+		}
 		return Change{}, err
 	}
 	change, err := a.Write(ctx, intended, nil)

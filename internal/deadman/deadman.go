@@ -202,9 +202,16 @@ func (m *Man) policies() []*metav1.PartialObjectMetadata {
 	return out
 }
 
-// rehearse asks one API server whether he may do it, in one kind or the other.
+// rehearse asks one API server whether he may do it, in one kind or the other. By its storage he may only if it is there: an empty one proves nothing.
 func (m *Man) rehearse(ctx context.Context, w *apply.Applier) error {
-	return m.anyKind(ctx, func(ctx context.Context, p *metav1.PartialObjectMetadata) error { return w.Rehearse(ctx, p) })
+	return m.anyKind(ctx, func(ctx context.Context, p *metav1.PartialObjectMetadata) error {
+		if p.GroupVersionKind() != m.kinds[0] {
+			if there, err := read(ctx, w, p); err != nil || !there {
+				return cmp.Or(err, errors.New("nothing is stored in "+p.GroupVersionKind().Group))
+			}
+		}
+		return w.Rehearse(ctx, p)
+	})
 }
 
 // anyKind calls do for one kind after the other, each with a time of its own, until one is well.

@@ -136,6 +136,21 @@ func (Memory) Succeeded(intended policy.HostFirewall) Memory {
 	return Memory{Kept: &kept}
 }
 
+// Stands says whether what was kept stands, as far as is remembered: nothing is tried in its place.
+func (m Memory) Stands() bool {
+	return m.Kept != nil && (m.Tried == nil || m.Tried.Why != "")
+}
+
+// Over returns m with the end of a try that was noted, and of which nothing is on nodes while what was kept is.
+func (m Memory) Over() Memory {
+	if m.Tried != nil && m.Tried.Why == "" {
+		over := *m.Tried
+		over.Why = "another list was wanted meanwhile, or the operator ended"
+		m.Tried = &over
+	}
+	return m
+}
+
 // Renew returns m with the deletion of a policy that was at a stage.
 func (m Memory) Renew(from Stage, now time.Time) Memory {
 	m.Renewed = &Renewal{From: from, Begun: now.UTC()}

@@ -189,6 +189,28 @@ func TestRenewal(t *testing.T) {
 	expect(t, "the policy is there again", trial.Hold, moment{m, &onOne, b})
 }
 
+// What was kept stands until another list is tried in its place, and again once that is over.
+func TestStands(t *testing.T) {
+	a, b := closing([]int32{6443}, "10.0.0.0/8"), closing([]int32{6443}, "10.0.0.0/9")
+	stood := trial.Memory{}.Succeeded(a)
+	second := stood.Begin(b, trial.Earlier, noon)
+	for name, tc := range map[string]struct {
+		memory trial.Memory
+		want   bool
+	}{
+		"nothing": {trial.Memory{}, false}, "kept": {stood, true}, "another is tried": {second, false}, "the first is tried": {trial.Memory{}.Begin(a, trial.Absent, noon), false},
+		"another failed": {second.Failed(b, "x", true), true}, "both are gone": {second.Failed(b, "x", false), false}, "it is over": {second.Over(), true},
+		"over, and nothing was kept": {trial.Memory{}.Begin(a, trial.Absent, noon).Over(), false}, "nothing to be over": {stood.Over(), true},
+	} {
+		if got := again(tc.memory).Stands(); got != tc.want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+	if second.Tried.Why != "" {
+		t.Error("what is over was changed in place")
+	}
+}
+
 // A person's word is for one try, and only a list that may shut somebody out wants it.
 func TestConfirmed(t *testing.T) {
 	ports := []int32{6443, 10250}

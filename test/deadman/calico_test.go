@@ -50,7 +50,7 @@ func stored(name string) *unstructured.Unstructured {
 
 // A list that cuts Calico's own API server off leaves nobody who could delete the policy by its kind.
 //
-// Mutations tried: no second kind; armed only by the first; an empty storage counts as gone.
+// Mutations tried: no second kind; armed only by the first; an empty storage counts as gone; armed by an empty storage.
 func TestGuardWithoutCalicosServer(t *testing.T) {
 	s := newSite(t, "hostfirewall/enforce-calico")
 	file := filepath.Join(t.TempDir(), "away.yaml")
@@ -96,8 +96,12 @@ func TestGuardWithoutCalicosServer(t *testing.T) {
 		}
 	})
 	t.Run("an empty storage does not say that there is nothing", func(t *testing.T) {
+		s.reset(t)
 		guard(t, s.man, asCalico)
 		time.Sleep(limit + 2*time.Second)
+		if _, is := deadman.ReadPulse(s.lease(t, deadman.PulseLease)); is {
+			t.Error("he is armed, by what shows nothing of his rights")
+		}
 		create(ours)
 		began := time.Now()
 		eventually(t, func() bool { return !exists(ours) })

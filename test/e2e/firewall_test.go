@@ -217,6 +217,10 @@ func TestHostFirewallEnforced(t *testing.T) {
 		t.Errorf("with a limit of %s", limit)
 	}
 	thawCalicosServer(t.Context(), t)
+	eventually(t, "the engine's API answers", func() error {
+		_, err := kubectl(t.Context(), "get", strings.ToLower(env.engine.hosts.kind))
+		return err
+	})
 	awaitNodes(t, b, "none")
 	startOperator(t)
 	spread(t)
