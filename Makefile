@@ -1,4 +1,4 @@
-# Everything here needs Go, make, git and a C compiler (for the race detector), and nothing else:
+# Everything here needs Go, make, git and a C compiler (for the race detector), the tests OpenSSL's program, and nothing else:
 # tools and the test control plane are built into bin/ from Go modules pinned in hack/.
 SHELL       := /usr/bin/env bash
 .SHELLFLAGS := -o errexit -o nounset -o pipefail -c
@@ -79,7 +79,7 @@ image: build ## Write the operator's image to bin/image.tar, an OCI archive, wit
 ##@ Test
 
 .PHONY: test
-test: $(if $(filter $(ASSETS),$(KUBEBUILDER_ASSETS)),controlplane) ## Run every test, with the race detector, on a real API server
+test: $(if $(filter $(ASSETS),$(KUBEBUILDER_ASSETS)),controlplane) sslscan ## Run every test, with the race detector, on a real API server
 	go test -race -count=1 -timeout 30m ./... # never from the test cache: it does not see what kubectl reads
 	cd test/semantic && go test -count=1 ./...
 
@@ -136,6 +136,10 @@ cluster-program:
 .PHONY: bench
 bench: controlplane build ## Measure BENCH_N namespaces; the result is bin/bench.json
 	go run ./hack/bench -n $(BENCH_N) -out bin/bench.json
+
+.PHONY: sslscan
+sslscan: ## Unpack Debian's sslscan into bin/, to compare the prober with
+	hack/sslscan.sh bin/sslscan
 
 .PHONY: controlplane
 controlplane: ## Build etcd, the Kubernetes control plane and kubectl into bin/k8s
