@@ -83,7 +83,7 @@ func TestBear(t *testing.T) {
 			s.seen.Fit, s.seen.For = fit, trial.Enough
 			s.bear()
 		}
-		if s.seen.Fit != tc.want || (s.seen.For > 0) != tc.held || (w.since == s.now) == tc.held {
+		if s.seen.Fit != tc.want || (s.seen.For > 0) != tc.held || w.since.Equal(s.now) == tc.held {
 			t.Errorf("%s: %s for %s, want %s", name, s.seen.Fit, s.seen.For, tc.want)
 		}
 	}

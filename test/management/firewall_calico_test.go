@@ -236,7 +236,7 @@ func TestHostFirewallWithCalico(t *testing.T) { //nolint:paralleltest // the por
 	t.Log("a process ends while it is made anew")
 	s.testEndedInBetween(t, policyName, &stop)
 	t.Log("its API is away")
-	s.testCalicoIsAway(t, policyName, list(pcinetv1alpha1.HostFirewallOff))
+	s.testCalicoIsAway(t, list(pcinetv1alpha1.HostFirewallOff))
 }
 
 // awaitOnAll waits until the policy is on all nodes, while the operator looks.
@@ -336,7 +336,7 @@ func (s *site) testEndedInBetween(t *testing.T, policyName string, stop *func())
 }
 
 // testCalicoIsAway: with nobody behind its API a firewall that is kept is stood by, and one that nobody wants is left to the dead man.
-func (s *site) testCalicoIsAway(t *testing.T, policyName string, off func(*pcinetv1alpha1.PCINetworkBaselineSpec)) {
+func (s *site) testCalicoIsAway(t *testing.T, off func(*pcinetv1alpha1.PCINetworkBaselineSpec)) {
 	t.Helper()
 	s.kubectl(t, "label", "apiservice", "v3.projectcalico.org", "kube-aggregator.kubernetes.io/automanaged-")
 	s.kubectl(t, "patch", "apiservice", "v3.projectcalico.org", "--type=merge", "-p", `{"spec": {"insecureSkipTLSVerify": true, "service": {"namespace": "default", "name": "gone"}}}`)

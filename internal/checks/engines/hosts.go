@@ -89,6 +89,26 @@ func minor(tag string) (int, bool) {
 // calicoHosts: policies for nodes are for host endpoints, and what failsafe ports let in never meets them.
 func calicoHosts(f *Found) snapshot.HostProtection {
 	out := snapshot.HostProtection{Backend: string(Calico)}
+	hostEndpoints(f, &out)
+	if !f.calicoTiers() {
+		out.Obstacles = append(out.Obstacles, "The API server does not serve tiers.projectcalico.org: a policy for nodes needs a tier of its own, or it closes every port that it does not name. Upgrade Calico")
+	}
+	for _, o := range f.objects(calicoSource(f, snapshot.KindIPPool, "")) {
+		if p, err := netip.ParsePrefix(text(field(&o, "spec", "cidr"))); err == nil {
+			out.PodRanges = append(out.PodRanges, p.Masked())
+		}
+	}
+	calicoFailsafe(f, &out)
+	for _, v := range felix(f, "ipv6Support") {
+		if slices.Contains([]string{"false", "0", "no", "n", "f"}, strings.ToLower(v.value)) { // felix/config/param_types.go, BoolParam
+			out.IPv4Only = v.from
+		}
+	}
+	return out
+}
+
+// hostEndpoints tells which nodes policies reach, and whether those of the trial are the labelled ones.
+func hostEndpoints(f *Found, out *snapshot.HostProtection) {
 	endpoints := calicoSource(f, snapshot.KindHostEndpoint, "")
 	has, tried := map[string]bool{}, map[string]string{}
 	for i := range f.Nodes {
@@ -119,21 +139,6 @@ func calicoHosts(f *Found) snapshot.HostProtection {
 		out.Obstacles = append(out.Obstacles, fmt.Sprintf("There is no HostEndpoint for all interfaces of %s, so policies for nodes do not reach it: "+
 			"kubectl patch kubecontrollersconfiguration default --type=merge -p '{\"spec\":{\"controllers\":{\"node\":{\"hostEndpoint\":{\"autoCreate\":\"Enabled\"}}}}}'", some(without)))
 	}
-	if !f.calicoTiers() {
-		out.Obstacles = append(out.Obstacles, "The API server does not serve tiers.projectcalico.org: a policy for nodes needs a tier of its own, or it closes every port that it does not name. Upgrade Calico")
-	}
-	for _, o := range f.objects(calicoSource(f, snapshot.KindIPPool, "")) {
-		if p, err := netip.ParsePrefix(text(field(&o, "spec", "cidr"))); err == nil {
-			out.PodRanges = append(out.PodRanges, p.Masked())
-		}
-	}
-	calicoFailsafe(f, &out)
-	for _, v := range felix(f, "ipv6Support") {
-		if slices.Contains([]string{"false", "0", "no", "n", "f"}, strings.ToLower(v.value)) { // felix/config/param_types.go, BoolParam
-			out.IPv4Only = v.from
-		}
-	}
-	return out
 }
 
 // calicoTiers says whether tiers are served. An API server of Calico's own has no definitions for what it serves, so there the
