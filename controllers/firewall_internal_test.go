@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -85,6 +86,33 @@ func TestBear(t *testing.T) {
 		}
 		if s.seen.Fit != tc.want || (s.seen.For > 0) != tc.held || w.since.Equal(s.now) == tc.held {
 			t.Errorf("%s: %s for %s, want %s", name, s.seen.Fit, s.seen.For, tc.want)
+		}
+	}
+}
+
+// What goes no further says so, and what cannot be looked at is not taken for what another engine has left.
+func TestHeldAndUnseen(t *testing.T) {
+	for stage, confirmed := range map[trial.Stage]bool{trial.OneNode: true, trial.AllNodes: false} {
+		for fit, want := range map[trial.Fit]bool{trial.Fits: false, trial.Unknown: true} {
+			s := &firewallScope{act: trial.Hold, seen: trial.Seen{Stage: stage, Fit: fit, Confirmed: confirmed}}
+			if got := s.state(nil); strings.Contains(got.Why, "goes no further") != want {
+				t.Errorf("%s, %s: %+v", stage, fit, got)
+			}
+		}
+	}
+	live := &unstructured.Unstructured{}
+	for name, tc := range map[string]struct {
+		s    firewallScope
+		want bool
+	}{
+		"there is none":                         {firewallScope{}, false},
+		"nobody answers":                        {firewallScope{unread: errors.New("x")}, true},
+		"another engine has left one":           {firewallScope{unread: errors.New("x"), live: live, layer: cilium.Hosts{}, wanted: firewall{layer: calico.Hosts{}}}, true},
+		"the other engine does not answer":      {firewallScope{unread: errors.New("x"), live: live, layer: calico.Hosts{}, wanted: firewall{layer: calico.Hosts{}}}, false},
+		"it is there, and of an unknown engine": {firewallScope{unread: errors.New("x"), live: live, layer: calico.Hosts{}}, false},
+	} {
+		if got := tc.s.unseen(); got != tc.want {
+			t.Errorf("%s: %t", name, got)
 		}
 	}
 }

@@ -235,6 +235,53 @@ func TestDelete(t *testing.T) {
 	}
 }
 
+// Whoever makes an object anew is told whether the one before may be gone.
+func TestRenewTells(t *testing.T) {
+	forbidden, timeout := apierrors.NewForbidden(resource(), denyName, errors.New("no")), apierrors.NewTimeoutError("no answer", 1)
+	for name, tc := range map[string]struct {
+		dryRun, del, create error
+		going               bool // it is being deleted already
+		requests            int
+		gone, fails         bool
+	}{
+		"it is made anew":                   {requests: 3},
+		"there is one, says the dry run":    {dryRun: apierrors.NewAlreadyExists(resource(), denyName), requests: 3},
+		"the dry run is refused":            {dryRun: forbidden, requests: 1, fails: true},
+		"the dry run is not answered":       {dryRun: timeout, requests: 1, fails: true},
+		"the delete is refused":             {del: forbidden, requests: 2, fails: true},
+		"it changed before the delete":      {del: apierrors.NewConflict(resource(), denyName, errors.New("changed")), requests: 2, fails: true},
+		"the delete is not answered":        {del: timeout, requests: 2, fails: true, gone: true},
+		"the connection ends in the delete": {del: errors.New("connection reset"), requests: 2, fails: true, gone: true},
+		"the create is refused":             {create: forbidden, requests: 3, fails: true, gone: true},
+		"it is being deleted, for ever":     {going: true, fails: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			requests := 0
+			c := interceptor.NewClient(fake.NewClientBuilder().Build(), interceptor.Funcs{
+				Create: func(_ context.Context, _ client.WithWatch, _ client.Object, opts ...client.CreateOption) error {
+					requests++
+					if len((&client.CreateOptions{}).ApplyOptions(opts).DryRun) > 0 {
+						return tc.dryRun
+					}
+					return tc.create
+				},
+				Delete: func(context.Context, client.WithWatch, client.Object, ...client.DeleteOption) error {
+					requests++
+					return tc.del
+				},
+			})
+			live := stored(intendedDeny())
+			if tc.going {
+				live.SetDeletionTimestamp(new(metav1.Now()))
+			}
+			_, err := (&apply.Applier{Client: c, Observe: func(client.Object, apply.Operation, error) {}}).Renew(t.Context(), intendedDeny(), live)
+			if (err != nil) != tc.fails || errors.Is(err, apply.ErrDeleted) != tc.gone || requests != tc.requests {
+				t.Errorf("%v after %d requests", err, requests)
+			}
+		})
+	}
+}
+
 // What is not there may be deleted, if it could be there.
 func TestRehearse(t *testing.T) {
 	const want = "asking whether *v1.NetworkPolicy shop/" + denyName + " may be deleted: "

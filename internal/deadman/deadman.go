@@ -202,12 +202,12 @@ func (m *Man) policies() []*metav1.PartialObjectMetadata {
 	return out
 }
 
-// rehearse asks one API server whether he may do it, in one kind or the other. By its storage he may only if it is there: an empty one proves nothing.
+// rehearse asks one API server whether he may do it, in one kind or the other.
 func (m *Man) rehearse(ctx context.Context, w *apply.Applier) error {
 	return m.anyKind(ctx, func(ctx context.Context, p *metav1.PartialObjectMetadata) error {
 		if p.GroupVersionKind() != m.kinds[0] {
-			if there, err := read(ctx, w, p); err != nil || !there {
-				return cmp.Or(err, errors.New("nothing is stored in "+p.GroupVersionKind().Group))
+			if _, err := m.read(ctx, w, p); err != nil {
+				return err
 			}
 		}
 		return w.Rehearse(ctx, p)
@@ -286,31 +286,27 @@ func (m *Man) untilGone(ctx context.Context) error {
 	}
 }
 
-// takeBack deletes the policy, if it is there: by its storage if it cannot by its kind, which alone says that it is gone. Where Calico stores
-// in the kind itself, a storage of before may be left, and empty.
+// takeBack deletes the policy, if it is there: by its storage if it cannot by its kind, which alone says that it is gone.
 func (m *Man) takeBack(ctx context.Context, w *apply.Applier) (gone bool, err error) {
 	var failed error
 	err = m.anyKind(ctx, func(ctx context.Context, p *metav1.PartialObjectMetadata) error {
-		there, err := read(ctx, w, p)
+		there, err := m.read(ctx, w, p)
 		if there {
 			err = w.End(ctx, p, nil)
 		}
-		gone = m.isGone(p, there, err)
+		gone = err == nil && !there
 		failed = cmp.Or(failed, err)
 		return err
 	})
 	return gone, cmp.Or(err, failed)
 }
 
-// isGone says whether what was read of a kind means that the policy is gone.
-func (m *Man) isGone(p *metav1.PartialObjectMetadata, there bool, err error) bool {
-	return err == nil && !there && p.GroupVersionKind() == m.kinds[0]
-}
-
-// read says whether a policy is there. That it is not counts only when an API server says so.
-func read(ctx context.Context, w *apply.Applier, p *metav1.PartialObjectMetadata) (there bool, err error) {
+// read says whether a policy is there. That it is not counts only when an API server says so, and only of its kind: where Calico stores in the kind itself
+// a storage of before may be left, and that it is empty proves nothing.
+func (m *Man) read(ctx context.Context, w *apply.Applier, p *metav1.PartialObjectMetadata) (there bool, err error) {
 	err = w.Client.Get(ctx, client.ObjectKeyFromObject(p), p)
-	if apierrors.IsNotFound(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse) { // not: it has no such path
+	isAbsent := apierrors.IsNotFound(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse) // not: it has no such path
+	if isAbsent && p.GroupVersionKind() == m.kinds[0] {
 		return false, nil
 	}
 	if err != nil {

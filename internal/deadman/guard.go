@@ -148,8 +148,8 @@ func (g *guard) round(ctx context.Context) error {
 func (g *guard) gone(ctx context.Context) (bool, error) {
 	gone := false
 	err := g.man.anyKind(ctx, func(ctx context.Context, p *metav1.PartialObjectMetadata) error {
-		there, err := read(ctx, g.man.writers[0], p)
-		gone = g.man.isGone(p, there, err)
+		there, err := g.man.read(ctx, g.man.writers[0], p)
+		gone = err == nil && !there
 		return err
 	})
 	return gone, err

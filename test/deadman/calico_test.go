@@ -69,12 +69,7 @@ func TestGuardWithoutCalicosServer(t *testing.T) {
 	}
 	exists := func(name string) bool {
 		t.Helper()
-		p := stored(name)
-		err := s.Get(t.Context(), client.ObjectKeyFromObject(p), p)
-		if client.IgnoreNotFound(err) != nil {
-			t.Fatal(err)
-		}
-		return err == nil
+		return s.has(t, stored(name))
 	}
 	asCalico := func(o *deadman.Options) { o.Engine, o.Policy = "calico", ours }
 

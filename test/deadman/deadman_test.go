@@ -129,7 +129,11 @@ func (s *site) place(t *testing.T, name string) {
 
 func (s *site) exists(t *testing.T, name string) bool {
 	t.Helper()
-	p := policy(name)
+	return s.has(t, policy(name))
+}
+
+func (s *site) has(t *testing.T, p *unstructured.Unstructured) bool {
+	t.Helper()
 	err := s.Get(t.Context(), client.ObjectKeyFromObject(p), p)
 	if client.IgnoreNotFound(err) != nil {
 		t.Fatal(err)

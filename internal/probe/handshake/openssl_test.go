@@ -25,12 +25,9 @@ var differing = map[string]bool{
 	"for no name but the common one":  true, // it still looks there
 }
 
-// OpenSSL's client, another implementation, sees of each server what we see: the version, the certificate, whether old versions are
-// accepted, whether the chain is trusted.
-func TestOpenSSLSeesTheSame(t *testing.T) {
-	ca := newAuthority(t, nil)
-	roots := x509.NewCertPool()
-	roots.AddCert(ca.cert)
+// compared are the servers of which another implementation sees the same.
+func compared(t *testing.T, ca *authority) map[string]hostile {
+	t.Helper()
 	all := map[string]hostile{}
 	for _, some := range []map[string]hostile{versions(t, ca), certificates(t, ca), clients(t, ca)} {
 		for name, h := range some {
@@ -39,6 +36,16 @@ func TestOpenSSLSeesTheSame(t *testing.T) {
 			}
 		}
 	}
+	return all
+}
+
+// OpenSSL's client, another implementation, sees of each server what we see: the version, the certificate, whether old versions are
+// accepted, whether the chain is trusted.
+func TestOpenSSLSeesTheSame(t *testing.T) {
+	ca := newAuthority(t, nil)
+	roots := x509.NewCertPool()
+	roots.AddCert(ca.cert)
+	all := compared(t, ca)
 	file := writePEM(t, ca.cert)
 	seen := lookAt(t, all, roots)
 	for name, h := range all {

@@ -54,14 +54,7 @@ func TestSslscanFindsTheSame(t *testing.T) {
 	ca := newAuthority(t, nil)
 	roots := x509.NewCertPool()
 	roots.AddCert(ca.cert)
-	all := map[string]hostile{}
-	for _, some := range []map[string]hostile{versions(t, ca), certificates(t, ca), clients(t, ca)} {
-		for name, h := range some {
-			if h.name == "" && !differing[name] {
-				all[name] = h
-			}
-		}
-	}
+	all := compared(t, ca)
 	seen, found := lookAt(t, all, roots), 0
 	for name, h := range all {
 		got := seen[name]
