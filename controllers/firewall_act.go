@@ -235,18 +235,12 @@ func (r *FirewallReconciler) unarmed(ctx context.Context, s *firewallScope) stri
 		return err.Error()
 	}
 	w := s.watched
-	switch {
-	case w.pulse == "": // may be of a man who is dead
-		w.began = s.now
-	case lease.ResourceVersion != w.pulse:
-		w.pulseAt = s.now
-	}
-	w.pulse = lease.ResourceVersion
-	s.seen.Awaited = w.pulseAt.IsZero() && s.now.Sub(w.began) < pulseAge
+	silent := w.hear(lease.ResourceVersion, s.now) > pulseAge
+	s.seen.Awaited = !w.heard && !silent
 	pulse, is := deadman.ReadPulse(lease)
 	s.limit = pulse.Limit
 	switch {
-	case !is || s.now.Sub(w.pulseAt) > pulseAge:
+	case !is || !w.heard || silent:
 		return "no dead man shows a pulse, who would take it back: kubectl -n " + deadman.Namespace + " get pods"
 	case s.layer == nil:
 		return "it is not known which policy engine there is"
@@ -265,6 +259,22 @@ func (r *FirewallReconciler) unarmed(ctx context.Context, s *firewallScope) stri
 		}
 	}
 	return fmt.Sprintf("the dead man is on node %s, which has no label %s=%s", pulse.Node, policy.LabelHostFirewall, policy.HostFirewallTrial)
+}
+
+// hear returns for how long the dead man has been silent, whose Lease has a version now. Of a time in which nobody looked, as while the API server
+// does not answer, nothing is known of him.
+func (w *firewallWatched) hear(version string, now time.Time) time.Duration {
+	switch gap := now.Sub(w.askedAt); {
+	case w.pulse == "": // it may be of a man who is dead
+	case version != w.pulse:
+		w.heard, w.silent = true, 0
+	case gap > pulseAge:
+		w.silent += trialPace
+	default:
+		w.silent += gap
+	}
+	w.pulse, w.askedAt = version, now
+	return w.silent
 }
 
 // take does what was decided, and says in the Lease that somebody is there: before it writes a policy, so that nobody takes one back that has

@@ -79,9 +79,12 @@ type firewallWatched struct {
 	stage trial.Stage
 	// since is when it was first at this stage, with everybody answering.
 	since time.Time
-	// pulse is the version of the dead man's Lease, first looked at when it began; pulseAt is when it changed last, zero if it has not.
-	pulse          string
-	began, pulseAt time.Time
+	// pulse is the version of the dead man's Lease when it was looked at last, heard that it has changed since the first look, and silent for
+	// how long it has not.
+	pulse   string
+	askedAt time.Time
+	heard   bool
+	silent  time.Duration
 	// ready are the nodes that were Ready before it was tried, or when this process saw it first.
 	ready map[string]bool
 	uid   types.UID // of the policy

@@ -59,6 +59,45 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+// He is alive whose Lease changes. One that has changed before this process looked may be of a man who is dead, and one that did not change while
+// nobody could look, as when an API server is away, may not.
+func TestHear(t *testing.T) {
+	now := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
+	type look struct {
+		after   time.Duration
+		version string
+	}
+	for name, tc := range map[string]struct {
+		looks  []look
+		heard  bool
+		silent time.Duration
+	}{
+		"first seen":                     {[]look{{0, "1"}}, false, 0},
+		"no change yet":                  {[]look{{0, "1"}, {10 * time.Second, "1"}}, false, 10 * time.Second},
+		"a change":                       {[]look{{0, "1"}, {10 * time.Second, "1"}, {10 * time.Second, "2"}}, true, 0},
+		"silent since":                   {[]look{{0, "1"}, {time.Second, "2"}, {10 * time.Second, "2"}, {10 * time.Second, "2"}}, true, 20 * time.Second},
+		"nobody could look":              {[]look{{0, "1"}, {time.Second, "2"}, {time.Hour, "2"}}, true, trialPace},
+		"nobody could, and silent since": {[]look{{0, "1"}, {time.Second, "2"}, {time.Hour, "2"}, {14 * time.Second, "2"}}, true, 16 * time.Second},
+		"nobody could, and he shows one": {[]look{{0, "1"}, {time.Second, "2"}, {time.Hour, "2"}, {time.Second, "3"}}, true, 0},
+	} {
+		w, at, silent := &firewallWatched{}, now, time.Duration(0)
+		for _, l := range tc.looks {
+			at = at.Add(l.after)
+			silent = w.hear(l.version, at)
+		}
+		if w.heard != tc.heard || silent != tc.silent {
+			t.Errorf("%s: heard %t, silent for %s", name, w.heard, silent)
+		}
+	}
+	s := &firewallScope{unarmed: "no dead man", seen: trial.Seen{Stage: trial.OneNode, Fit: trial.Fits, Awaited: true}}
+	if got := s.why(); got != "nobody said that people still come in" {
+		t.Errorf("a dead man who is awaited is why: %s", got)
+	}
+	if s.seen.Awaited = false; s.why() != s.unarmed {
+		t.Error("one who does not come is not")
+	}
+}
+
 // A node that joins is there before its HostEndpoint: a list that is tried waits for a minute, and goes no further, before it is taken back for that.
 func TestBear(t *testing.T) {
 	began := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)

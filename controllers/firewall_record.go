@@ -28,7 +28,7 @@ func (s *firewallScope) why() string {
 		return ""
 	case s.seen.Contact != "":
 		return s.seen.Contact
-	case !s.seen.Armed:
+	case !s.seen.Armed && !s.seen.Awaited:
 		return s.unarmed
 	case s.seen.Fit != trial.Misfits:
 		return "nobody said that people still come in"
