@@ -5,9 +5,12 @@ package controllers
 
 import (
 	"context"
+	"net"
 	"net/http"
+	"net/netip"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -39,6 +42,9 @@ const (
 	cloudTimeout = 2 * time.Minute
 	// askedAtOnce is how many baselines' clouds are asked at a time, so that a slow one delays no other.
 	askedAtOnce = 4
+	// maxNames are looked up of the API server's, within resolveTimeout.
+	maxNames       = 16
+	resolveTimeout = 10 * time.Second
 )
 
 // ControlPlaneReconciler asks others than the cluster itself who can reach its API server: the cloud that runs it, for baselines that
@@ -49,9 +55,11 @@ type ControlPlaneReconciler struct {
 	Clouds  *cloud.Reader
 	Objects cloud.ObjectReader
 	// Nodes are the cluster's, if they are known. Token is the operator's own, and Hosts are names of the API server.
-	Nodes   func() (nodes []snapshot.Node, known bool)
-	Token   func() string
-	Hosts   func(context.Context) []string
+	Nodes func() (nodes []snapshot.Node, known bool)
+	Token func() string
+	Hosts func(context.Context) []string
+	// Resolve asks name servers, as [net.Resolver.LookupNetIP].
+	Resolve func(ctx context.Context, network, host string) ([]netip.Addr, error)
 	Metrics *metrics.Metrics
 	Clock   clock.PassiveClock
 
@@ -84,7 +92,8 @@ func (r *ControlPlaneReconciler) Reconcile(ctx context.Context, req ctrl.Request
 		return ctrl.Result{}, nil
 	}
 	before, had := r.of(&b)
-	next := answer{around: snapshot.ControlPlanes{ServerNames: r.Hosts(ctx)}}
+	names := r.Hosts(ctx)
+	next := answer{around: snapshot.ControlPlanes{ServerNames: names, Resolved: r.resolved(ctx, names)}}
 	next.around.Objects, next.around.ObjectGaps = r.Objects.Read(ctx)
 	again := jitter(lookPeriod)
 	if asks(&b) {
@@ -103,6 +112,23 @@ func (r *ControlPlaneReconciler) Reconcile(ctx context.Context, req ctrl.Request
 		r.notify()
 	}
 	return ctrl.Result{RequeueAfter: again}, nil
+}
+
+// resolved looks names up that may be known outside of the cluster. None of them is connected to. Cost: at most maxNames questions, each of
+// which is asked for each suffix of the pod's resolver.
+func (r *ControlPlaneReconciler) resolved(ctx context.Context, names []string) map[string][]netip.Addr {
+	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
+	defer cancel()
+	out := map[string][]netip.Addr{}
+	for _, name := range names[:min(len(names), maxNames)] {
+		if _, err := netip.ParseAddr(name); err == nil || !strings.Contains(name, ".") || strings.HasPrefix(name, "*.") || strings.HasPrefix(name, "kubernetes.default.") {
+			continue
+		}
+		if found, err := r.Resolve(ctx, "ip", name); err == nil {
+			out[name] = found
+		}
+	}
+	return out
 }
 
 // asks says whether the baseline has a cloud asked.
@@ -197,7 +223,7 @@ func newControlPlaneReconciler(mgr manager.Manager) (*ControlPlaneReconciler, er
 		return nil, err
 	}
 	return &ControlPlaneReconciler{
-		Cache: mgr.GetCache(), Token: tokenOf(config), Hosts: hostsOf(web, served.RESTClient().Get().AbsPath("/version").URL().String()),
+		Cache: mgr.GetCache(), Token: tokenOf(config), Resolve: net.DefaultResolver.LookupNetIP, Hosts: hostsOf(web, served.RESTClient().Get().AbsPath("/version").URL().String()),
 		Objects: cloud.ObjectReader{Discovery: served, List: func(ctx context.Context, r schema.GroupVersionResource, opts metav1.ListOptions) (*unstructured.UnstructuredList, error) {
 			return objects.Resource(r).List(ctx, opts)
 		}},

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -104,5 +106,25 @@ func TestACloudThatDoesNotShowYetWasNotAsked(t *testing.T) {
 				t.Errorf("%s, again after %s: %s", next.last.Failure, again, next.last.Problem)
 			}
 		})
+	}
+}
+
+// Names are looked up that somebody may use outside of the cluster, and no others; one that nobody knows is none.
+func TestNamesAreResolved(t *testing.T) {
+	var asked []string
+	r := &ControlPlaneReconciler{Resolve: func(_ context.Context, _, host string) ([]netip.Addr, error) {
+		asked = append(asked, host)
+		if host == "gone.example.com" {
+			return nil, errors.New("no such host")
+		}
+		return []netip.Addr{netip.MustParseAddr("192.0.2.7")}, nil
+	}}
+	names := []string{"kubernetes", "kubernetes.default.svc.cluster.local", "10.96.0.1", "2001:db8::1", "*.example.com", "api.example.com", "gone.example.com"}
+	got := r.resolved(t.Context(), append(names, slices.Repeat([]string{"more.example.com"}, maxNames)...))
+	if want := []string{"api.example.com", "gone.example.com"}; !slices.Equal(asked[:2], want) || len(asked) != 2+maxNames-len(names) {
+		t.Errorf("asked for %v", asked)
+	}
+	if _, known := got["gone.example.com"]; known || len(got["api.example.com"]) != 1 {
+		t.Errorf("found %v", got)
 	}
 }

@@ -195,7 +195,7 @@ func (r *ManagementReconciler) ask(ctx context.Context) {
 			nodes = append(nodes, in.Address)
 		}
 	}
-	answered := r.asked.APIServer.Flags != nil && r.asked.APIServer.Anonymous != 0 && r.asked.Tokens.Keys != nil
+	answered := len(r.asked.APIServer.Settings) > 0 && r.asked.APIServer.Anonymous != 0 && r.asked.Tokens.Keys != nil
 	for i := range r.asked.Kubelets {
 		k := &r.asked.Kubelets[i]
 		before = append(before, k.Address)
@@ -235,7 +235,7 @@ func (r *ManagementReconciler) judge(ctx context.Context, b *pcinetv1alpha1.PCIN
 			failed++
 			if findings[i].Reason == pcinetv1alpha1.ReasonAccessTooWide { // a condition has no room for the command
 				ctrl.LoggerFrom(ctx).Info("The API server lets in more than is allowed", "baseline", b.Name, "subject", findings[i].Subject,
-					"evidence", findings[i].Evidence, "remedy", findings[i].Remedy)
+					"evidence", findings[i].Evidence, "surplus", findings[i].Properties[checks.PropertySurplus], "remedy", findings[i].Remedy)
 			}
 			ctrl.LoggerFrom(ctx).V(1).Info("A management interface fails a check", "baseline", b.Name, "check", findings[i].Check,
 				"subject", findings[i].Subject, "evidence", findings[i].Evidence)

@@ -32,6 +32,8 @@ type ControlPlanes struct {
 	ObjectGaps []Gap
 	// ServerNames are the names and addresses by which this cluster's API server is known.
 	ServerNames []string
+	// Resolved has the addresses of those names that are known to name servers.
+	Resolved map[string][]netip.Addr
 }
 
 // Entrance is one way to the API server.

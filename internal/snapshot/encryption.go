@@ -9,6 +9,8 @@ type NodeEncryption struct {
 	State EncryptionState
 	// How is WireGuard or IPsec, with what limits it. Says is what shows the state. Both are for people, without a full stop.
 	How, Says string
+	// Unread says that what would show it could not be read.
+	Unread bool
 	// Clear are the nodes that show no key of their own, sorted: what they send to others goes in the clear.
 	Clear []string
 }
@@ -18,6 +20,7 @@ type EncryptionState string
 
 // The states.
 const (
+	EncryptionUnknown EncryptionState = ""
 	// Encrypted: it is turned on, and no node is known to be left out.
 	Encrypted EncryptionState = "Encrypted"
 	// EncryptedPartly: it is turned on, and some nodes or some traffic are left out.

@@ -41,6 +41,8 @@ type Host struct {
 	PodRanges []netip.Prefix
 	// Provider is the scheme of its provider's identifier, such as gce; "" without one.
 	Provider string
+	// Trial says that a firewall on nodes is tried on it.
+	Trial bool
 }
 
 // Firewall is how far a firewall on nodes is that a baseline wants enforced.

@@ -85,8 +85,12 @@ type Door struct {
 	Object, System, Kind string
 	// Ranges may come in; empty for everybody who can reach it.
 	Ranges []netip.Prefix
-	// Addresses are where a load balancer or an external address lets in; NodePorts are open on every node.
+	// By are the annotations that say so to the controller of an Ingress, which may not know them; "" for what every controller knows.
+	By string
+	// Addresses are where a load balancer or an external address lets in, and Names what else it is known by, as host:port; NodePorts
+	// are open on every node.
 	Addresses []netip.AddrPort
+	Names     []string
 	NodePorts []uint16
 	// Internal says that the load balancer was asked to have no public address.
 	Internal bool
@@ -129,17 +133,21 @@ type KubeletConfig struct {
 	TLSMinVersion string
 	// RotateCertificates is about the client's, ServerTLSBootstrap about the server's: signed by the cluster and renewed.
 	RotateCertificates, ServerTLSBootstrap bool
-	// CertificateFile is a serving certificate that somebody else renews.
-	CertificateFile string
 }
 
-// APIServer is what is known of the API server's settings.
+// APIServer is what is known of the API servers' settings.
 type APIServer struct {
-	// Flags are by name, without dashes; nil when they could not be read, and Problem says why. Source is where they are from.
-	Flags           map[string]string
-	Source, Problem string
+	// Settings are one for each API server that shows them; empty when they could not be read, and Problem says why.
+	Settings []Settings
+	Problem  string
 	// Anonymous is the HTTP status of a request for the list of nodes without credentials; 0 if there was no answer.
 	Anonymous int
+}
+
+// Settings are those of one API server: its flags by name, without dashes, and where they are from.
+type Settings struct {
+	Source string
+	Flags  map[string]string
 }
 
 // Gap is something that could not be seen.

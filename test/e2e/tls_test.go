@@ -67,7 +67,7 @@ func TestKubelets(t *testing.T) {
 			if name == env.open {
 				settings, readOnly = "fail: readOnlyPort is set.", "fail: it answers in the clear."
 			}
-			awaitResults(t, b, "kubelet of Node "+name+": ", settings, "pass: it refuses requests without credentials.")
+			awaitResults(t, b, "kubelet of Node "+name+": ", settings, "pass: it refuses requests without credentials.", "warn: it does not renew its serving certificate, ")
 			awaitResults(t, b, fmt.Sprintf("read-only kubelet port %s:10255 (Node %s): ", address, name), readOnly)
 			awaitResults(t, b, fmt.Sprintf("kubelet %s:10250 (Node %s): ", address, name),
 				"pass: it accepts nothing below TLS 1.2.",
@@ -88,9 +88,10 @@ func TestKubelets(t *testing.T) {
 		}
 	})
 	t.Run("the API server", func(t *testing.T) {
-		awaitResults(t, b, "API server: ",
+		awaitResults(t, b, "API server: ", "warn: it takes requests without credentials, and does not show nodes to them.")
+		awaitResults(t, b, "API server (/flagz): ",
+			"pass: it asks who may do what.",
 			"pass: it verifies kubelets.",
-			"warn: it takes requests without credentials, and does not show nodes to them.",
 			"warn: it talks to etcd in the clear, on its own host.",
 		)
 		awaitResults(t, b, "service account key ", "pass: it is strong enough: ECDSA with 256 bits.", "skip: it has been seen since ")

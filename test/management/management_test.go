@@ -22,6 +22,7 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -73,25 +74,24 @@ func (s *site) webhook(t *testing.T, name, service string, bundle []byte) {
 	}
 }
 
-// etcd runs a real etcd at an address until the test ends, in the clear or with a certificate.
-func (s *site) etcd(t *testing.T, address string, as *identity) {
+// etcd runs a real etcd at an address until the test ends: one that is sound, or one that takes whoever comes, and peers in the clear.
+func (s *site) etcd(t *testing.T, address string, sound bool) {
 	t.Helper()
-	dir := t.TempDir()
-	scheme, args := "http", []string{}
-	if as != nil {
-		scheme = "https"
-		files := map[string][]byte{"cert": as.cert, "key": as.key}
-		for name, data := range files {
-			if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-		for _, of := range []string{"", "peer-"} {
-			args = append(args, "--"+of+"cert-file="+filepath.Join(dir, "cert"), "--"+of+"key-file="+filepath.Join(dir, "key"),
-				"--"+of+"client-cert-auth", "--"+of+"trusted-ca-file="+s.cluster.PKI("ca.crt"))
+	dir, as := t.TempDir(), s.issued(t, "etcd", address)
+	for name, data := range map[string][]byte{"cert": as.cert, "key": as.key} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
 		}
 	}
-	clients, peers := fmt.Sprintf("%s://%s:2379", scheme, address), fmt.Sprintf("%s://%s:2380", scheme, address)
+	args, scheme := []string{"--cert-file=" + filepath.Join(dir, "cert"), "--key-file=" + filepath.Join(dir, "key")}, "http"
+	if sound {
+		scheme = "https"
+		args = append(args, "--peer-cert-file="+filepath.Join(dir, "cert"), "--peer-key-file="+filepath.Join(dir, "key"))
+		for _, of := range []string{"", "peer-"} {
+			args = append(args, "--"+of+"client-cert-auth", "--"+of+"trusted-ca-file="+s.cluster.PKI("ca.crt"))
+		}
+	}
+	clients, peers := fmt.Sprintf("https://%s:2379", address), fmt.Sprintf("%s://%s:2380", scheme, address)
 	command := exec.Command(filepath.Join(cluster.Assets(repoRoot, os.Getenv("KUBEBUILDER_ASSETS")), "etcd"), append(args, //nolint:noctx // until the test's end
 		"--name=x", "--data-dir="+filepath.Join(dir, "data"), "--listen-client-urls="+clients, "--advertise-client-urls="+clients,
 		"--listen-peer-urls="+peers, "--initial-advertise-peer-urls="+peers, "--initial-cluster=x="+peers, "--log-level=fatal", "--unsafe-no-fsync")...)
@@ -131,7 +131,7 @@ func TestManagement(t *testing.T) { //nolint:paralleltest // the ports of a cont
 	k := &kubelet{config: safe()}
 	s.node(t, "cp", "10.0.0.1", controlPlane, &kubelet{config: safe()})
 	s.node(t, "n1", "10.0.0.2", nil, k)
-	s.etcd(t, "10.0.0.1", new(s.issued(t, "etcd", "10.0.0.1")))
+	s.etcd(t, "10.0.0.1", true)
 	https(t, "10.0.0.3:9443", s.issued(t, "hook", "hook.hooks.svc"), &tls.Config{MinVersion: tls.VersionTLS12}, http.NotFoundHandler())
 	s.service(t, "hooks/hook", corev1.ServiceTypeClusterIP, "10.0.0.3:9443")
 	s.webhook(t, "sound", "hook", s.cluster.CAData())
@@ -147,6 +147,10 @@ func TestManagement(t *testing.T) { //nolint:paralleltest // the ports of a cont
 
 	s.kubectl(t, "apply", "--server-side", "-k", filepath.Join(repoRoot, "config", "management"))
 	s.may(t, true, authorizationv1.ResourceAttributes{Verb: "get", Version: "v1", Resource: "nodes", Subresource: "configz"})
+	s.hour(t)
+	s.await(t, "ManagementTrafficEncrypted=Unknown/ManagementNotObservable: Service shop/orders-log: spec.managementEncryption.supportingSystems has it, and the list of Services does not")
+	https(t, "10.0.0.3:9444", s.issued(t, "orders", "orders-log.shop.svc"), &tls.Config{MinVersion: tls.VersionTLS12}, http.NotFoundHandler())
+	s.service(t, "shop/orders-log", corev1.ServiceTypeClusterIP, "10.0.0.3:9444")
 	s.hour(t)
 	s.await(t, "ManagementTrafficEncrypted=True/TrafficEncrypted")
 	s.await(t, "ManagementAccessRestricted=Unknown/NotAssessed")
@@ -169,6 +173,7 @@ func TestManagement(t *testing.T) { //nolint:paralleltest // the ports of a cont
 	s.declare(t, func(spec *pcinetv1alpha1.PCINetworkBaselineSpec) { spec.ManagementEncryption.CertificateNoticeDays = 4 })
 	s.await(t, "ManagementAccessRestricted=True/AccessAttested")
 
+	s.ingresses(t)
 	s.withoutIngresses(t, func() { // is believed the second time
 		s.hour(t)
 		s.hour(t)
@@ -185,6 +190,41 @@ func TestManagement(t *testing.T) { //nolint:paralleltest // the ports of a cont
 	if k.tokens.Load() == 0 {
 		t.Error("the kubelet was never asked with a token: this test shows nothing")
 	}
+}
+
+// ingresses opens doors by Ingresses, to a console and to the API server itself, and closes them.
+func (s *site) ingresses(t *testing.T) {
+	t.Helper()
+	to := func(key, service string, annotations map[string]string) *networkingv1.Ingress {
+		namespace, name, _ := strings.Cut(key, "/")
+		return &networkingv1.Ingress{
+			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Annotations: annotations},
+			Spec: networkingv1.IngressSpec{DefaultBackend: &networkingv1.IngressBackend{
+				Service: &networkingv1.IngressServiceBackend{Name: service, Port: networkingv1.ServiceBackendPort{Number: 443}},
+			}},
+		}
+	}
+	ranges := map[string]string{"nginx.ingress.kubernetes.io/whitelist-source-range": "192.0.2.0/25"}
+	for _, tc := range []struct {
+		door *networkingv1.Ingress
+		want string
+	}{
+		{to("monitoring/web", "grafana", ranges), "True/AccessAttested"},
+		{to("monitoring/open", "grafana", nil), "False/ConsoleExposed: Ingress monitoring/open: it leads to Grafana by Ingress and lets in everybody"},
+		{to("default/api", "kubernetes", nil), "False/ConsoleExposed: Ingress default/api: it leads to the API server by Ingress and lets in everybody"},
+		{to("shop/shop", "shop", nil), "True/AccessAttested"},
+	} {
+		if err := s.Create(t.Context(), tc.door); err != nil {
+			t.Fatal(err)
+		}
+		s.hour(t)
+		s.await(t, "ManagementAccessRestricted="+tc.want)
+		if err := s.Delete(t.Context(), tc.door); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.hour(t)
+	s.await(t, "ManagementAccessRestricted=True/AccessAttested")
 }
 
 // TestWeaknesses starts everything with the weakness that a check is for, and finds each among the offenders.
@@ -219,7 +259,7 @@ func TestWeaknesses(t *testing.T) { //nolint:paralleltest // see above
 	s.node(t, "legacy", "10.9.0.2", nil, &kubelet{config: legacy})
 	stranger := &kubelet{config: safe(), selfSigned: true}
 	s.node(t, "stranger", "10.9.0.4", nil, stranger)
-	s.etcd(t, "10.9.0.1", nil)
+	s.etcd(t, "10.9.0.1", false)
 	plain(t, "10.9.0.1:8080")
 	plain(t, "10.9.0.1:2381")
 	plain(t, "10.9.0.2:10255")

@@ -155,7 +155,8 @@ func TestOfOthers(t *testing.T) { //nolint:paralleltest // see above
 	s.kubectl(t, "label", "namespace", "shop2", "istio-injection=enabled")
 	s.pod(t, "shop/left-out", "10.3.0.5", "{}", "containers: [{name: app, image: x}]")
 	s.pod(t, "shop/on-the-host", "10.3.0.5", "{}", "hostNetwork: true, containers: [{name: istio-proxy, image: x}]")
-	expect("no pod is a member, whatever its namespace is", both...)
+	s.pod(t, "shop/beside", "10.3.0.5", "{traffic.sidecar.istio.io/excludeInboundPorts: '9100'}", "containers: [{name: app, image: x}, {name: istio-proxy, image: x}]")
+	expect("no pod is a member with all its ports, whatever its namespace is", both...)
 	s.pod(t, "shop/redirected", "10.3.0.5", "{ambient.istio.io/redirection: enabled}", "containers: [{name: app, image: x}]")
 	s.pod(t, "shop2/proxied", "10.3.0.6", "{}", "containers: [{name: app, image: x}, {name: istio-proxy, image: x}]")
 	const strict = ", PeerAuthentication istio-system/default is STRICT"

@@ -78,7 +78,7 @@ func outsideIn(t *testing.T, s *site) {
 		"kubelet 10.0.0.1:10250 (Node cp)", "kubelet 10.0.0.2:10250 (Node n1)",
 		"read-only kubelet port 10.0.0.2:10255 (Node n1)", "read-only kubelet port 10.7.0.2:10255 (Node n1)",
 	}
-	pods := []string{"Loki 10.0.0.3:9443 (Service logs/loki)", "webhook 10.0.0.3:9443 (ValidatingWebhookConfiguration sound, sound.example.com)"}
+	pods := []string{"orders-log 10.0.0.3:9444 (Service shop/orders-log)", "Loki 10.0.0.3:9443 (Service logs/loki)", "webhook 10.0.0.3:9443 (ValidatingWebhookConfiguration sound, sound.example.com)"}
 	answers, r, err := s.reached(t)
 	slices.Sort(answers)
 	if diff := cmp.Diff(want, answers); diff != "" {

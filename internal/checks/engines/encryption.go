@@ -36,7 +36,7 @@ func (c *choice) encryption() snapshot.NodeEncryption {
 			continue
 		}
 		if s, problem := f.unread(); problem != "" {
-			return snapshot.NodeEncryption{Says: s.String() + " cannot be read: " + problem}
+			return snapshot.NodeEncryption{Unread: true, Says: s.String() + " cannot be read: " + problem}
 		}
 		if e := f.NodeEncryption(f); out.State == "" || (out.State == snapshot.Unencrypted && e.State != "") {
 			out = e
@@ -121,7 +121,7 @@ func flannelKeyed(f *Found, backend string) snapshot.NodeEncryption {
 func ciliumEncryption(f *Found) snapshot.NodeEncryption {
 	layers, err := ciliumLayers(f)
 	if err != nil {
-		return snapshot.NodeEncryption{Says: err.Error()}
+		return snapshot.NodeEncryption{Unread: true, Says: err.Error()}
 	}
 	how, from, without := "", "", map[string]bool{}
 	for _, l := range layers {
@@ -179,7 +179,7 @@ func ciliumNodeReads(f *Found) []snapshot.Source {
 func antreaEncryption(f *Found) snapshot.NodeEncryption {
 	config, err := antreaConfig(f, "antrea-agent.conf")
 	if err != nil {
-		return snapshot.NodeEncryption{Says: err.Error()}
+		return snapshot.NodeEncryption{Unread: true, Says: err.Error()}
 	}
 	mode, where := text(config["trafficEncryptionMode"]), "ConfigMap "+f.DaemonSet.Namespace+"/antrea-config"
 	how := map[string]string{"wireguard": wireGuard, "ipsec": ipsec}[strings.ToLower(mode)]
@@ -187,7 +187,7 @@ func antreaEncryption(f *Found) snapshot.NodeEncryption {
 	case how == "" && (mode == "" || strings.EqualFold(mode, "none")):
 		return unencrypted(where + " does not set trafficEncryptionMode")
 	case how == "":
-		return snapshot.NodeEncryption{Says: fmt.Sprintf("%s sets trafficEncryptionMode: %s, which is not known", where, mode)}
+		return snapshot.NodeEncryption{Unread: true, Says: fmt.Sprintf("%s sets trafficEncryptionMode: %s, which is not known", where, mode)}
 	case encapsulation != "" && encapsulation != "encap":
 		return unencrypted(fmt.Sprintf("%s sets trafficEncryptionMode: %s, which has no effect with trafficEncapMode: %s", where, mode, encapsulation))
 	}

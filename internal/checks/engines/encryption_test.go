@@ -86,7 +86,7 @@ func TestEncryptionBetweenNodes(t *testing.T) {
 		e.Nodes[0].Kubelet = "v1.37.2+k3s1"
 		return e
 	}
-	const on, partly, off, unknown = snapshot.Encrypted, snapshot.EncryptedPartly, snapshot.Unencrypted, ""
+	const on, partly, off, unknown, unread = snapshot.Encrypted, snapshot.EncryptedPartly, snapshot.Unencrypted, snapshot.EncryptionUnknown, "unread"
 	cases := map[string]struct {
 		evidence *snapshot.Evidence
 		want     snapshot.EncryptionState
@@ -98,7 +98,7 @@ func TestEncryptionBetweenNodes(t *testing.T) {
 		"Calico, on, and a node's key is empty":     {calico(wireguard("wireguardEnabled"), map[string]string{calicoKey: ""}, map[string]string{calicoKey: "L"}), partly, []string{"a"}},
 		"Calico, IPv6, and keys are IPv4's":         {calico(wireguard("wireguardEnabledV6"), map[string]string{calicoKey: "K"}, map[string]string{calicoKey + "V6": "L"}), partly, []string{"a"}},
 		"Calico, keys of old, and off":              {calico(read(), map[string]string{calicoKey: "K"}, map[string]string{calicoKey: "L"}), off, nil},
-		"Calico, whose settings cannot be read":     {calico(snapshot.Reading{Problem: "no right"}, map[string]string{calicoKey: "K"}, nil), unknown, nil},
+		"Calico, whose settings cannot be read":     {calico(snapshot.Reading{Problem: "no right"}, map[string]string{calicoKey: "K"}, nil), unread, nil},
 		"Flannel, VXLAN":                            {flannel("vxlan", "vxlan"), off, nil},
 		"Flannel, WireGuard":                        {flannel("wireguard", "wireguard"), on, nil},
 		"Flannel, one node still with VXLAN":        {flannel("wireguard", "vxlan"), partly, []string{"b"}},
@@ -111,13 +111,13 @@ func TestEncryptionBetweenNodes(t *testing.T) {
 		"Cilium, IPsec on every node":               {withNodes(settings("enable-ipsec", "true"), read(ciliumNode("a", "", "3"), ciliumNode("b", "", "3"))), on, nil},
 		"Cilium, IPsec with the key of none":        {withNodes(settings("enable-ipsec", "true"), read(ciliumNode("a", "", "3"), ciliumNode("b", "", "0"))), partly, []string{"b"}},
 		"Cilium, ztunnel":                           {withNodes(settings("enable-ztunnel", "true"), both), partly, nil},
-		"Cilium, whose nodes cannot be read":        {withNodes(settings("enable-wireguard", "true"), snapshot.Reading{Problem: "no right"}), unknown, nil},
-		"Cilium, whose nodes are being read":        {withNodes(settings("enable-wireguard", "true"), snapshot.Reading{Pending: true}), unknown, nil},
+		"Cilium, whose nodes cannot be read":        {withNodes(settings("enable-wireguard", "true"), snapshot.Reading{Problem: "no right"}), unread, nil},
+		"Cilium, whose nodes are being read":        {withNodes(settings("enable-wireguard", "true"), snapshot.Reading{Pending: true}), unread, nil},
 		"Antrea, off":                               {antrea("trafficEncapMode: encap"), off, nil},
 		"Antrea, WireGuard":                         {antrea("trafficEncryptionMode: wireGuard"), on, nil},
 		"Antrea, WireGuard without encapsulation":   {antrea("trafficEncryptionMode: wireGuard\ntrafficEncapMode: noEncap"), off, nil},
-		"Antrea, a mode that is not known":          {antrea("trafficEncryptionMode: rot13"), unknown, nil},
-		"Antrea, a file that is no YAML":            {antrea("["), unknown, nil},
+		"Antrea, a mode that is not known":          {antrea("trafficEncryptionMode: rot13"), unread, nil},
+		"Antrea, a file that is no YAML":            {antrea("["), unread, nil},
 		"OVN-Kubernetes, Full":                      {ovn("Full"), on, nil},
 		"OVN-Kubernetes, for nodes alone":           {ovn("External"), off, nil},
 		"OVN-Kubernetes, off":                       {ovn("Disabled"), off, nil},
@@ -138,10 +138,13 @@ func TestEncryptionBetweenNodes(t *testing.T) {
 				t.Error("not observed")
 			}
 			got := a.NodeEncryption
+			if got.Unread {
+				got.State = unread
+			}
 			if diff := cmp.Diff(tc.clear, got.Clear); got.State != tc.want || diff != "" {
 				t.Errorf("%q (%s), want %q; nodes in the clear (-want +got):\n%s", got.State, got.Says, tc.want, diff)
 			}
-			if known := got.State != unknown; known && (got.Says == "" || (got.How == "") != (got.State == off)) {
+			if known := got.State != unknown && got.State != unread; known && (got.Says == "" || (got.How == "") != (got.State == off)) {
 				t.Errorf("does not say why: %+v", got)
 			}
 		})

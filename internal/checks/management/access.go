@@ -6,6 +6,7 @@ package management
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"go4.org/netipx"
@@ -34,8 +35,22 @@ func consolesRestricted(s Subject, v *verdicts) {
 					fmt.Sprintf("%s and lets in %s, which spec.managementAccess.allowedCIDRs does not", leads, join(surplus)), "Take them out, or declare them: "+limit(d))
 				continue
 			}
-			v.add(checks.Pass, pcinetv1alpha1.ReasonAccessRestricted, subject, leads+" for allowed addresses alone", "")
+			within(v, d, leads)
 		}
+	}
+}
+
+// within judges a door that lets in allowed addresses alone, as far as what says so is heeded.
+func within(v *verdicts, d snapshot.Door, leads string) {
+	const reason = pcinetv1alpha1.ReasonManagementNotObservable
+	switch {
+	case d.By != "":
+		v.warn(reason, d.Object, leads+" for allowed addresses alone, if its controller heeds "+d.By, "See that it does: kubectl get ingressclass")
+	case d.Kind == "LoadBalancer" && len(d.NodePorts) > 0:
+		v.warn(reason, d.Object, leads+" for allowed addresses alone, and by its node ports for everybody who reaches a node",
+			"See that a firewall is in front of nodes, or set allocateLoadBalancerNodePorts: false, where its load balancer needs none")
+	default:
+		v.add(checks.Pass, pcinetv1alpha1.ReasonAccessRestricted, d.Object, leads+" for allowed addresses alone", "")
 	}
 }
 
@@ -91,18 +106,80 @@ func join(ranges []netip.Prefix) string {
 }
 
 // apiServerPrivate (4.2; PCI DSS 1.4.2): an address of the Internet is reached from there, unless a firewall is in between. It is for an
-// assessor to see, and no verdict: a private one may be forwarded to.
+// assessor to see, and no verdict: a private one may be forwarded to. What is in front of an API server, such as a load balancer, has a name or
+// an address in its certificate.
 func apiServerPrivate(s Subject, v *verdicts) {
+	const firewall = "See that a firewall lets in spec.managementAccess.allowedCIDRs alone"
+	reason := pcinetv1alpha1.ReasonManagementNotObservable
 	for n := range s.Interfaces {
 		i := &s.Interfaces[n]
-		switch a := i.Address.Addr().Unmap(); {
+		switch {
 		case i.Role != snapshot.RoleAPIServer:
-		case a.IsGlobalUnicast() && !a.IsPrivate() && !sharedSpace.Contains(a):
-			v.warn(pcinetv1alpha1.ReasonManagementNotObservable, name(i), "its address is one of the Internet", "See that a firewall lets in spec.managementAccess.allowedCIDRs alone")
+		case public(i.Address.Addr()):
+			v.warn(reason, name(i), "its address is one of the Internet", firewall)
 		default:
 			v.skip(name(i), "its address is none of the Internet, which says nothing of forwarded ones")
 		}
 	}
+	for _, known := range s.ServerNames {
+		subject := "API server " + known
+		if a, err := netip.ParseAddr(known); err == nil {
+			if public(a) {
+				v.warn(reason, subject, "its certificate is for this address, which is one of the Internet", firewall)
+			}
+			continue
+		}
+		switch found, resolves := s.Resolved[known]; {
+		case !resolves:
+		case slices.ContainsFunc(found, public):
+			v.warn(reason, subject, "its certificate is for this name, which has an address of the Internet", firewall)
+		default:
+			v.skip(subject, "its certificate is for this name, which has no address of the Internet here")
+		}
+	}
+}
+
+// public says whether an address is one of the Internet.
+func public(a netip.Addr) bool {
+	a = a.Unmap()
+	return a.IsGlobalUnicast() && !a.IsPrivate() && !sharedSpace.Contains(a)
+}
+
+// behindTheList are the interfaces that pods need not reach. The API server is not among them: it is for whoever has an account there.
+var behindTheList = []snapshot.Role{snapshot.RoleEtcd, snapshot.RoleKubelet, snapshot.RoleScheduler, snapshot.RoleControllerManager, snapshot.RoleKonnectivity}
+
+// closedToPods (4.2; PCI DSS 1.3.1): interfaces that a pod reaches whose address is not on the allow-list. The pod is the operator's, which policies
+// of its namespace may let through more than others, so it is for an assessor to see, and no verdict.
+func closedToPods(s Subject, v *verdicts) {
+	if s.Encryption == nil || !s.Vantage.IsValid() || len(s.Access.AllowedCIDRs) == 0 || allowedSet(s.Access).Contains(s.Vantage) {
+		return // nobody has looked, or there is nothing to compare
+	}
+	from := "the operator's pod " + s.Vantage.String() + ", which spec.managementAccess.allowedCIDRs does not hold"
+	for _, role := range behindTheList {
+		answer, looked := answering(s, role)
+		switch subject := "Every " + string(role); {
+		case len(answer) > 0:
+			v.warn(pcinetv1alpha1.ReasonManagementNotObservable, subject, some(answer)+": it answers "+from,
+				"Close it with a firewall on nodes, spec.managementAccess.hostFirewall, or see that policies let no other pod through")
+		case looked:
+			v.skip(subject, "none answers "+from)
+		}
+	}
+}
+
+// answering returns where an interface answered the operator, and whether it was dialled anywhere.
+func answering(s Subject, role snapshot.Role) (answer []string, looked bool) {
+	for n := range s.Interfaces {
+		i := &s.Interfaces[n]
+		if i.Role != role || i.Sight.Speech == "" || i.Sight.Speech == snapshot.SpeechNotDialled {
+			continue
+		}
+		looked = true
+		if i.Sight.Speech != snapshot.SpeechClosed && i.Sight.Speech != snapshot.SpeechUnreachable {
+			answer = append(answer, i.Address.String())
+		}
+	}
+	return answer, looked
 }
 
 // sharedSpace is RFC 6598's, which providers give to control planes.

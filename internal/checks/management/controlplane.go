@@ -4,7 +4,10 @@
 package management
 
 import (
+	"fmt"
+	"net/netip"
 	"slices"
+	"strings"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/internal/checks"
@@ -27,11 +30,30 @@ func controlPlaneRestricted(s Subject, v *verdicts) {
 			v.add(j.Result, pcinetv1alpha1.ReasonAccessRestricted, j.Subject, j.Evidence, "")
 		default:
 			v.add(j.Result, pcinetv1alpha1.ReasonAccessTooWide, j.Subject, j.Evidence, j.Remedy)
+			if len(j.Surplus) > 0 {
+				v.with(map[string]string{PropertySurplus: everyRange(j.Surplus)})
+			}
 		}
 	}
 	if p := s.Since; p != nil {
 		v.warn(pcinetv1alpha1.ReasonCloudUnreadable, s.Cloud.Cluster.String(), p.Problem+"; until it answers, what it said before is judged, for a few hours", p.Remedy)
 	}
+}
+
+// PropertySurplus is that of a finding which has all the ranges that are let in and not allowed.
+const PropertySurplus = "surplus"
+
+// everyRange names ranges, up to what a report has room for.
+func everyRange(ranges []netip.Prefix) string {
+	const most = 512
+	var out []string
+	for _, p := range ranges[:min(most, len(ranges))] {
+		out = append(out, p.String())
+	}
+	if more := len(ranges) - most; more > 0 {
+		out = append(out, fmt.Sprintf("%d more", more))
+	}
+	return strings.Join(out, ", ")
 }
 
 // unreadable is the reason for an error that the cloud's answer, or the lack of it, leads to.

@@ -70,6 +70,7 @@ func hostFirewall(s Subject, v *verdicts) {
 	ports := numbers(HostFirewall("", s.Access, &s.Management).Ports)
 	switch {
 	case mode == pcinetv1alpha1.HostFirewallEnforce:
+		triedWhereItMatters(s, v)
 		enforced(s, v, ports)
 	case len(v.list) == before:
 		v.skip(onNodes, "it can be enforced, on ports "+ports+", and nothing that must come in is missing from allowedCIDRs; nothing is written")
@@ -81,6 +82,38 @@ func hostFirewall(s Subject, v *verdicts) {
 	if o := s.Protection.IPv4Only; o != "" && len(sixth(s.Hosts)) == 0 {
 		v.warn(pcinetv1alpha1.ReasonHostFirewallIneffective, onNodes, o+" leaves IPv6 alone: whoever reaches a node by it, as from its own link, is let in", closeIPv6)
 	}
+}
+
+// triedWhereItMatters: the node on which a list is tried runs an API server, if any node does, and is not every node. Else its port is closed on
+// all of them at once, and watched only then.
+func triedWhereItMatters(s Subject, v *verdicts) {
+	const label = policy.LabelHostFirewall + "=" + policy.HostFirewallTrial
+	servers, tried, among, anywhere := serverAddresses(s), 0, false, false
+	for i := range s.Hosts {
+		h := &s.Hosts[i]
+		runs := slices.ContainsFunc(h.Addresses, func(a netip.Addr) bool { return servers[a] })
+		anywhere, among = anywhere || runs, among || runs && h.Trial
+		if h.Trial {
+			tried++
+		}
+	}
+	switch {
+	case tried == 0: // the operator waits for one, and says so
+	case tried == len(s.Hosts) && tried > 1:
+		v.warn(pcinetv1alpha1.ReasonHostFirewallPending, onNodes, "every node is labelled "+label+", so that a list is tried on all of them at once", "Label one node of the control plane alone")
+	case anywhere && !among:
+		v.warn(pcinetv1alpha1.ReasonHostFirewallPending, onNodes, "no node that is labelled "+label+" runs an API server, so that its port is tried on no node before all of them", "Label one node of the control plane")
+	}
+}
+
+func serverAddresses(s Subject) map[netip.Addr]bool {
+	out := map[netip.Addr]bool{}
+	for i := range s.Interfaces {
+		if in := &s.Interfaces[i]; in.Role == snapshot.RoleAPIServer {
+			out[in.Address.Addr().Unmap()] = true
+		}
+	}
+	return out
 }
 
 // closeIPv6 is what to do where the engine leaves IPv6 alone.

@@ -201,6 +201,15 @@ func enforcing(state snapshot.FirewallState, why string) management.Subject {
 	return s
 }
 
+// labelled is kept, and was tried on some nodes.
+func labelled(hosts ...int) management.Subject {
+	s := enforcing(snapshot.FirewallKept, "")
+	for _, h := range hosts {
+		s.Hosts[h].Trial = true
+	}
+	return s
+}
+
 func TestHostFirewallEnforced(t *testing.T) {
 	t.Parallel()
 	const pending = "HostFirewall fail HostFirewallPending: A firewall on nodes: "
@@ -223,7 +232,14 @@ func TestHostFirewallEnforced(t *testing.T) {
 			enforcing(snapshot.FirewallTakenBack, "n1 is away"),
 			[]string{"HostFirewall fail HostFirewallTakenBack: A firewall on nodes: it was tried and taken back: n1 is away"},
 		},
-		"nobody has looked": {enforcing("", ""), []string{"HostFirewall error ManagementNotObservable: A firewall on nodes: how far it is has not been looked at yet"}},
+		"it is tried on every node": {
+			labelled(0, 1), []string{"HostFirewall warn HostFirewallPending: A firewall on nodes: every node is labelled pcinetwork.dev/host-firewall=trial, so that a list is tried on all of them at once"},
+		},
+		"it is tried where no API server is": {
+			labelled(1), []string{"HostFirewall warn HostFirewallPending: A firewall on nodes: no node that is labelled pcinetwork.dev/host-firewall=trial runs an API server, so that its port is tried on no node before all of them"},
+		},
+		"it is tried where the API server is": {labelled(0), nil},
+		"nobody has looked":                   {enforcing("", ""), []string{"HostFirewall error ManagementNotObservable: A firewall on nodes: how far it is has not been looked at yet"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

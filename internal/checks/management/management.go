@@ -8,6 +8,7 @@ package management
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -68,6 +69,7 @@ var all = []check{
 	{"ControlPlaneRestricted", Access, controlPlaneRestricted},
 	{"ConsolesRestricted", Access, consolesRestricted},
 	{"APIServerPrivate", Access, apiServerPrivate},
+	{"ClosedToPods", Access, closedToPods},
 	{"ClusterObjectsRestricted", Access, clusterObjectsRestricted},
 	{"HostFirewall", Access, hostFirewall},
 	{"AccessDeclared", Access, accessDeclared},
@@ -137,6 +139,15 @@ func (v *verdicts) pass(subject, evidence string) {
 
 func (v *verdicts) skip(subject, evidence string) {
 	v.add(checks.Skip, pcinetv1alpha1.ReasonManagementNotObservable, subject, evidence, "")
+}
+
+// with adds properties to the last finding.
+func (v *verdicts) with(properties map[string]string) {
+	last := &v.list[len(v.list)-1]
+	if last.Properties == nil {
+		last.Properties = map[string]string{}
+	}
+	maps.Copy(last.Properties, properties)
 }
 
 // Name names an interface as the subjects of findings do.

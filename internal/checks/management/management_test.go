@@ -6,6 +6,7 @@ package management_test
 import (
 	"crypto/tls"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"testing"
@@ -60,6 +61,8 @@ func sound() management.Subject {
 			i.ClusterRoots = true
 		case snapshot.RoleWebhook:
 			i.Roots = "PEM"
+		case snapshot.RoleEtcd:
+			i.Sight.ClientCertificate = snapshot.ClientCertificateRequired
 		case snapshot.RoleSupporting:
 			i.System = "Grafana"
 		default:
@@ -83,9 +86,10 @@ func sound() management.Subject {
 			}},
 			Callees:  []snapshot.Callee{{Object: "ValidatingWebhookConfiguration w, w.example.com", Service: "ops/w", Bundle: []snapshot.Certificate{soundCA()}}},
 			Kubelets: []snapshot.Kubelet{{Node: "Node n1", Address: netip.MustParseAddrPort("10.0.0.2:10250"), Anonymous: 401, Config: soundKubelet()}},
-			APIServer: snapshot.APIServer{Anonymous: 401, Source: "/flagz", Flags: map[string]string{
-				"authorization-mode": "[Node,RBAC]", "etcd-servers": "[https://10.0.0.1:2379]", "kubelet-certificate-authority": "/pki/ca.crt",
-			}},
+			APIServer: snapshot.APIServer{Anonymous: 401, Settings: []snapshot.Settings{{Source: "/flagz", Flags: map[string]string{
+				"authorization-mode": "[Node,RBAC]", "kubelet-certificate-authority": "/pki/ca.crt",
+				"etcd-servers": "[https://10.0.0.1:2379]", "etcd-cafile": "/pki/etcd/ca.crt", "etcd-certfile": "/pki/apiserver-etcd-client.crt",
+			}}}},
 			Tokens:  snapshot.Tokens{Keys: []snapshot.TokenKey{{ID: "k1", KeyType: "RSA", KeyBits: 2048, SPKI: "s1", Signs: true}}},
 			Network: snapshot.NodeEncryption{State: snapshot.Encrypted, How: "WireGuard", Says: "FelixConfiguration default sets wireguardEnabled"},
 		},
@@ -133,12 +137,21 @@ func TestChecks(t *testing.T) {
 		return func(s *management.Subject) { change(s.Kubelets[0].Config) }
 	}
 	flag := func(name, value string) func(*management.Subject) {
-		return func(s *management.Subject) { s.APIServer.Flags[name] = value }
+		return func(s *management.Subject) { s.APIServer.Settings[0].Flags[name] = value }
+	}
+	byFile := func(s *management.Subject) {
+		flag("authorization-mode", "")(s)
+		flag("authorization-config", "/etc/a.yaml")(s)
+	}
+	clients := func(what snapshot.ClientCertificate) func(*management.Subject) {
+		return func(s *management.Subject) { s.Interfaces[etcd].Sight.ClientCertificate = what }
 	}
 	const (
 		graf = "Grafana 10.1.0.4:3000 (Service monitoring/grafana): "
 		node = "kubelet of Node n1: "
 		api  = "API server: "
+		one  = "API server (/flagz): "
+		door = "Service monitoring/grafana: it leads to Grafana by LoadBalancer "
 	)
 	cases := map[string]struct {
 		change func(*management.Subject)
@@ -193,12 +206,45 @@ func TestChecks(t *testing.T) {
 		"a load balancer for two allowed halves": {
 			change: func(s *management.Subject) { s.Doors[0].Ranges = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")} },
 		},
+		"a load balancer with node ports beside it": {
+			func(s *management.Subject) { s.Doors[0].NodePorts = []uint16{30123} },
+			[]string{"ConsolesRestricted warn ManagementNotObservable: " + door + "for allowed addresses alone, and by its node ports for everybody who reaches a node"},
+		},
+		"an Ingress by an annotation": {
+			func(s *management.Subject) { s.Doors[0].Kind, s.Doors[0].By = "Ingress", "nginx.org/allow-list" },
+			[]string{"ConsolesRestricted warn ManagementNotObservable: Service monitoring/grafana: it leads to Grafana by Ingress for allowed addresses alone, if its controller heeds nginx.org/allow-list"},
+		},
 		"an API server on the Internet": {
 			func(s *management.Subject) {
 				s.Interfaces[apiServer].Address = netip.MustParseAddrPort("203.0.113.7:443")
 			},
 			[]string{"APIServerPrivate warn ManagementNotObservable: API server 203.0.113.7:443 (Service default/kubernetes): its address is one of the Internet"},
 		},
+		"an API server whose certificate is for what is in front of it": {
+			func(s *management.Subject) {
+				s.ServerNames = []string{"kubernetes", "api.example.com", "api.internal", "10.96.0.1", "203.0.113.9", "nobody.example.com"}
+				s.Resolved = map[string][]netip.Addr{
+					"api.example.com": {netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("2606:4700::1")}, "api.internal": {netip.MustParseAddr("10.0.0.1")},
+				}
+			},
+			[]string{
+				"APIServerPrivate warn ManagementNotObservable: API server api.example.com: its certificate is for this name, which has an address of the Internet",
+				"APIServerPrivate warn ManagementNotObservable: API server 203.0.113.9: its certificate is for this address, which is one of the Internet",
+			},
+		},
+		"a pod that is not on the list reaches an etcd and kubelets": {
+			func(s *management.Subject) { s.Vantage = netip.MustParseAddr("10.4.1.7") },
+			[]string{
+				"ClosedToPods warn ManagementNotObservable: Every etcd: 10.0.0.1:2379: it answers the operator's pod 10.4.1.7, which spec.managementAccess.allowedCIDRs does not hold",
+				"ClosedToPods warn ManagementNotObservable: Every kubelet: 10.0.0.2:10250: it answers the operator's pod 10.4.1.7, which spec.managementAccess.allowedCIDRs does not hold",
+			},
+		},
+		"a pod that is not on the list, and reaches nobody": {change: func(s *management.Subject) {
+			s.Vantage = netip.MustParseAddr("10.4.1.7")
+			s.Interfaces = slices.Delete(s.Interfaces, kubelet, kubelet+1)
+			speech(etcd-1, snapshot.SpeechUnreachable)(s)
+		}},
+		"a pod that is on the list": {change: func(s *management.Subject) { s.Vantage = netip.MustParseAddr("192.0.2.7") }},
 		"an API server in a provider's shared space": {
 			change: func(s *management.Subject) {
 				s.Interfaces[apiServer].Address = netip.MustParseAddrPort("100.64.0.7:443")
@@ -271,6 +317,12 @@ func TestChecks(t *testing.T) {
 			},
 			[]string{"NodeTrafficEncrypted warn Plaintext: Pod traffic between nodes: it is not encrypted: Flannel's backend is vxlan"},
 		},
+		"a plugin whose settings could not be read": {
+			func(s *management.Subject) {
+				s.Network = snapshot.NodeEncryption{Unread: true, Says: "FelixConfiguration cannot be read: no right"}
+			},
+			[]string{"NodeTrafficEncrypted error ManagementNotObservable: Pod traffic between nodes: FelixConfiguration cannot be read: no right"},
+		},
 		"nodes of which nothing is known": {change: func(s *management.Subject) { s.Network = snapshot.NodeEncryption{} }},
 		"nobody attests": {
 			func(s *management.Subject) { s.Access.Attestation = pcinetv1alpha1.Attestation{} },
@@ -322,6 +374,18 @@ func TestChecks(t *testing.T) {
 			speech(etcd, snapshot.SpeechPlain),
 			[]string{"TrafficEncrypted fail Plaintext: etcd 10.0.0.1:2379 (Node cp): it answers in the clear"},
 		},
+		"an etcd that takes whoever comes": {
+			clients(snapshot.ClientCertificateIgnored),
+			[]string{"PeersVerified fail AnonymousAccess: etcd 10.0.0.1:2379 (Node cp): it requires no certificate of its clients"},
+		},
+		"an etcd that takes whoever shows no certificate": {
+			clients(snapshot.ClientCertificateOptional),
+			[]string{"PeersVerified fail AnonymousAccess: etcd 10.0.0.1:2379 (Node cp): it requires no certificate of its clients"},
+		},
+		"an etcd of which that could not be told": {
+			clients(""),
+			[]string{"PeersVerified error ManagementNotObservable: etcd 10.0.0.1:2379 (Node cp): whether it requires a certificate of its clients could not be told"},
+		},
 		"an etcd that a firewall hides": {change: speech(etcd, snapshot.SpeechUnreachable)},
 		"a supporting system in the clear": {
 			speech(grafana, snapshot.SpeechPlain),
@@ -332,9 +396,22 @@ func TestChecks(t *testing.T) {
 			[]string{"TrafficEncrypted error ManagementNotObservable: " + graf + "it does not answer the operator"},
 		},
 		"a supporting system that is not there": {change: speech(grafana, snapshot.SpeechClosed)},
-		"a supporting system on UDP": {change: func(s *management.Subject) {
-			s.Interfaces[grafana].UDP, s.Interfaces[grafana].Sight = true, snapshot.Sight{}
-		}},
+		"a supporting system on UDP": {
+			func(s *management.Subject) {
+				s.Interfaces[grafana].UDP, s.Interfaces[grafana].Sight = true, snapshot.Sight{}
+			},
+			[]string{"TrafficEncrypted error ManagementNotObservable: " + graf + "whether a UDP port encrypts cannot be seen"},
+		},
+		"a server with ciphers that nobody offers": {
+			func(s *management.Subject) {
+				s.Interfaces[grafana].Sight.Version, s.Interfaces[grafana].Sight.Chain = 0, nil
+			},
+			[]string{
+				"TrafficEncrypted error ManagementNotObservable: " + graf + "it speaks TLS, but no handshake succeeds, so that nobody knows what it agrees on",
+				"StrongVersions error ManagementNotObservable: " + graf + "no handshake succeeds, so that nobody knows what it accepts",
+				"CertificatesFit error ManagementNotObservable: " + graf + "no certificate was seen: no handshake succeeds",
+			},
+		},
 		"an API server that nobody has looked at": {
 			func(s *management.Subject) { s.Interfaces[apiServer].Sight = snapshot.Sight{} },
 			[]string{"TrafficEncrypted error ManagementNotObservable: API server 10.0.0.1:6443 (Service default/kubernetes): it was not looked at"},
@@ -392,6 +469,11 @@ func TestChecks(t *testing.T) {
 			[]string{"CertificatesFit fail CertificateUnfit: " + graf + "its key is too small: RSA with 1024 bits"},
 		},
 		"an RSA key that is just large enough": {change: leaf(func(c *snapshot.Certificate) { c.KeyType, c.KeyBits = "RSA", 2048 })},
+		"a key of no known kind": {
+			leaf(func(c *snapshot.Certificate) { c.KeyType, c.KeyBits = "unknown", 0 }),
+			[]string{"CertificatesFit fail CertificateUnfit: " + graf + "its key is too small: unknown with 0 bits"},
+		},
+		"an Ed25519 key": {change: leaf(func(c *snapshot.Certificate) { c.KeyType = "Ed25519" })},
 		"a SHA-1 signature": {
 			leaf(func(c *snapshot.Certificate) { c.Signature = "SHA1-RSA" }),
 			[]string{"CertificatesFit fail CertificateUnfit: " + graf + "its certificate is signed with SHA1-RSA"},
@@ -483,28 +565,59 @@ func TestChecks(t *testing.T) {
 			[]string{"APIServerSettings error ManagementNotObservable: " + api + "what it shows without credentials could not be seen"},
 		},
 		"flags that may not be read": {
-			func(s *management.Subject) { s.APIServer.Flags, s.APIServer.Problem = nil, "no right" },
+			func(s *management.Subject) { s.APIServer.Settings, s.APIServer.Problem = nil, "no right" },
 			[]string{"APIServerSettings error ManagementNotObservable: " + api + "its settings could not be read: no right"},
 		},
 		"an API server that asks nobody": {
 			flag("authorization-mode", "[AlwaysAllow]"),
-			[]string{"APIServerSettings fail AnonymousAccess: " + api + "--authorization-mode holds AlwaysAllow"},
+			[]string{"APIServerSettings fail AnonymousAccess: " + one + "--authorization-mode holds AlwaysAllow"},
+		},
+		"an API server that was not told whom to ask": {
+			flag("authorization-mode", ""),
+			[]string{"APIServerSettings fail AnonymousAccess: " + one + "--authorization-mode is not set, which means AlwaysAllow"},
+		},
+		"an API server that asks whom a file says": {
+			byFile, []string{"APIServerSettings error ManagementNotObservable: " + one + "who decides what anybody may do is in the file of --authorization-config, which cannot be seen"},
+		},
+		"an API server that asks whom a file says, and refuses": {
+			func(s *management.Subject) { byFile(s); s.APIServer.Anonymous = 403 },
+			[]string{"APIServerSettings warn AnonymousAccess: " + api + "it takes requests without credentials, and does not show nodes to them"},
+		},
+		"two API servers, of which one refuses, and the other asks whom a file says": {
+			func(s *management.Subject) {
+				s.APIServer.Anonymous = 403
+				flags := maps.Clone(s.APIServer.Settings[0].Flags)
+				flags["authorization-mode"], flags["authorization-config"] = "", "/etc/a.yaml"
+				s.APIServer.Settings = append(s.APIServer.Settings, snapshot.Settings{Source: "Pod kube-system/b", Flags: flags})
+			},
+			[]string{
+				"APIServerSettings error ManagementNotObservable: API server (Pod kube-system/b): who decides what anybody may do is in the file of --authorization-config, which cannot be seen",
+				"APIServerSettings warn AnonymousAccess: " + api + "it takes requests without credentials, and does not show nodes to them",
+			},
 		},
 		"an API server that does not verify kubelets": {
 			flag("kubelet-certificate-authority", ""),
-			[]string{"APIServerSettings fail PeerUnverified: " + api + "--kubelet-certificate-authority is not set, so it sends logs and commands to whoever answers for a kubelet"},
+			[]string{"APIServerSettings fail PeerUnverified: " + one + "--kubelet-certificate-authority is not set, so it sends logs and commands to whoever answers for a kubelet"},
 		},
 		"etcd in the clear, elsewhere": {
 			flag("etcd-servers", "[https://10.0.0.1:2379,http://10.0.0.9:2379]"),
-			[]string{"APIServerSettings fail Plaintext: " + api + "it talks to etcd in the clear: --etcd-servers has http"},
+			[]string{"APIServerSettings fail Plaintext: " + one + "it talks to etcd in the clear: --etcd-servers has http"},
 		},
 		"etcd in the clear, on its own host": {
 			flag("etcd-servers", "http://127.0.0.1:2379"),
-			[]string{"APIServerSettings warn Plaintext: " + api + "it talks to etcd in the clear, on its own host"},
+			[]string{"APIServerSettings warn Plaintext: " + one + "it talks to etcd in the clear, on its own host"},
+		},
+		"etcd that anybody can speak for": {
+			flag("etcd-cafile", ""),
+			[]string{"APIServerSettings warn PeerUnverified: " + one + "it talks to etcd over TLS, and --etcd-cafile is not set, so any authority that its host trusts can speak for etcd"},
+		},
+		"etcd that does not know the API server": {
+			flag("etcd-certfile", ""),
+			[]string{"APIServerSettings warn AnonymousAccess: " + one + "it talks to etcd over TLS without a certificate of its own"},
 		},
 		"kine's socket": {
 			flag("etcd-servers", "unix://kine.sock"),
-			[]string{"APIServerSettings warn Plaintext: " + api + "it talks to etcd in the clear, on its own host"},
+			[]string{"APIServerSettings warn Plaintext: " + one + "it talks to etcd in the clear, on its own host"},
 		},
 
 		"a kubelet open to everybody": {
@@ -535,11 +648,8 @@ func TestChecks(t *testing.T) {
 				"KubeletSettings fail AnonymousAccess: " + node + "authorization.mode is not Webhook",
 				"KubeletSettings fail TLSTooOld: " + node + "tlsMinVersion is VersionTLS11",
 				"KubeletSettings fail CertificateUnfit: " + node + "rotateCertificates is off, so its client certificate is not renewed",
-				"KubeletSettings warn CertificateUnfit: " + node + "its serving certificate is its own, and renewed only when it is deleted",
+				"KubeletSettings warn CertificateUnfit: " + node + "it does not renew its serving certificate, which is its own or that of a file",
 			},
-		},
-		"a kubelet with a certificate of somebody else": {
-			change: config(func(c *snapshot.KubeletConfig) { c.ServerTLSBootstrap, c.CertificateFile = false, "/pki/kubelet.crt" }),
 		},
 	}
 	for name, tc := range cases {
@@ -576,5 +686,28 @@ func TestFindings(t *testing.T) {
 		"Limit it to spec.managementAccess.allowedCIDRs: kubectl edit service -n monitoring grafana, spec.loadBalancerSourceRanges."
 	if diff := cmp.Diff(want, management.Run(s)[0].Message()); diff != "" {
 		t.Errorf("message (-want +got):\n%s", diff)
+	}
+}
+
+// What a condition has no room for is in reports: what was agreed on, which certificate, and everybody who is let in too many.
+func TestProperties(t *testing.T) {
+	t.Parallel()
+	s := sound()
+	s.Cloud = &snapshot.ControlPlane{Cluster: eksCluster, Entrances: []snapshot.Entrance{open("192.0.2.0/24", "198.51.100.0/24", "203.0.113.7/32")}}
+	s.Interfaces[etcd].Sight.Cipher = tls.TLS_AES_128_GCM_SHA256
+	const etcds = "etcd 10.0.0.1:2379 (Node cp)"
+	want := map[string]map[string]string{
+		"ControlPlaneRestricted" + eksCluster.String() + ", public endpoint": {"surplus": "198.51.100.0/24, 203.0.113.7/32"},
+		"TrafficEncrypted" + etcds: {"tlsVersion": "TLS 1.3", "cipherSuite": "TLS_AES_128_GCM_SHA256", "clientCertificate": "Required"},
+		"CertificatesFit" + etcds:  {"keyType": "ECDSA", "keyBits": "256", "certificateFrom": "2026-03-23T12:00:00Z", "certificateUntil": "2027-01-17T12:00:00Z"},
+	}
+	got := map[string]map[string]string{}
+	for _, f := range management.Run(s) {
+		if key := f.Check + f.Subject; want[key] != nil {
+			got[key] = f.Properties
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("properties (-want +got):\n%s", diff)
 	}
 }

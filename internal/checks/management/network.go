@@ -21,6 +21,12 @@ func nodeTrafficEncrypted(s Subject, v *verdicts) {
 	)
 	n := s.Network
 	switch n.State {
+	case snapshot.EncryptionUnknown:
+		if n.Unread {
+			v.unseen(subject, n.Says, "See the condition PolicyEngineSupported, and the operator's roles")
+			return
+		}
+		v.skip(subject, cmp.Or(n.Says, "nothing in the API shows whether it is encrypted"))
 	case snapshot.Encrypted:
 		v.pass(subject, fmt.Sprintf("it is encrypted by %s (%s)", n.How, n.Says))
 	case snapshot.EncryptedPartly:
@@ -31,8 +37,6 @@ func nodeTrafficEncrypted(s Subject, v *verdicts) {
 		v.warn(pcinetv1alpha1.ReasonPlaintext, subject, evidence, "See why the network plugin publishes no key there; its log says so")
 	case snapshot.Unencrypted:
 		v.warn(pcinetv1alpha1.ReasonPlaintext, subject, "it is not encrypted: "+n.Says, remedy)
-	default:
-		v.skip(subject, cmp.Or(n.Says, "nothing in the API shows whether it is encrypted"))
 	}
 }
 

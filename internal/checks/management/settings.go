@@ -13,12 +13,16 @@ import (
 	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
 )
 
-// peersVerified (4.3; PCI DSS 4.2.1): who calls an interface verifies whom it has reached, or somebody in between can take its place.
+// peersVerified (4.3; PCI DSS 4.2.1, 7.2.1): who calls an interface verifies whom it has reached, or somebody in between can take its place; and
+// etcd, which asks nobody who may do what, verifies who calls.
 func peersVerified(s Subject, v *verdicts) {
 	for n := range s.Callees {
 		judgeCallee(v, &s.Callees[n])
 	}
 	spoken(s, func(i *snapshot.Interface) {
+		if i.Role == snapshot.RoleEtcd {
+			judgeClients(v, i)
+		}
 		switch {
 		case !i.ClusterRoots && i.Roots == "":
 		case len(i.Sight.Chain) > 0 && !s.Now.Before(i.Sight.Chain[0].NotAfter): // certificatesFit says so
@@ -31,6 +35,19 @@ func peersVerified(s Subject, v *verdicts) {
 			v.fail(pcinetv1alpha1.ReasonPeerUnverified, name(i), "its certificate is none that its clients trust: "+i.Sight.Untrusted, "Issue one for its name, by the authority that they trust")
 		}
 	})
+}
+
+// judgeClients judges by whom an etcd lets itself be called: every key of the cluster is in it.
+func judgeClients(v *verdicts, i *snapshot.Interface) {
+	switch i.Sight.ClientCertificate {
+	case snapshot.ClientCertificateRequired:
+		v.pass(name(i), "it requires a certificate of its clients")
+	case snapshot.ClientCertificateIgnored, snapshot.ClientCertificateOptional:
+		v.fail(pcinetv1alpha1.ReasonAnonymousAccess, name(i), "it requires no certificate of its clients",
+			"Start etcd with --client-cert-auth and --trusted-ca-file, and with --peer-client-cert-auth and --peer-trusted-ca-file")
+	default:
+		v.unseen(name(i), "whether it requires a certificate of its clients could not be told", "Look at its --client-cert-auth and --peer-client-cert-auth")
+	}
 }
 
 // judgeCallee judges by what one that is called is verified.
@@ -62,44 +79,72 @@ func apiServerSettings(s Subject, v *verdicts) {
 	default:
 		v.unseen(subject, "what it shows without credentials could not be seen", "Look at the network between the operator and the API server")
 	}
-	if s.APIServer.Flags == nil {
+	if len(s.APIServer.Settings) == 0 {
 		v.unseen(subject, "its settings could not be read: "+s.APIServer.Problem, "Give the operator the right to: kubectl apply --server-side -k config/management")
 		return
 	}
-	flags := s.APIServer.Flags
-	if strings.Contains(flags["authorization-mode"], "AlwaysAllow") {
-		v.fail(pcinetv1alpha1.ReasonAnonymousAccess, subject, "--authorization-mode holds AlwaysAllow", "Set --authorization-mode=Node,RBAC")
-	}
-	if flags["kubelet-certificate-authority"] == "" {
-		v.fail(pcinetv1alpha1.ReasonPeerUnverified, subject, "--kubelet-certificate-authority is not set, so it sends logs and commands to whoever answers for a kubelet",
-			"Set it to the authority of the kubelets' serving certificates")
-	} else {
-		v.pass(subject, "it verifies kubelets")
-	}
-	for server := range strings.SplitSeq(strings.Trim(flags["etcd-servers"], "[]"), ",") {
-		judgeEtcd(v, strings.TrimSpace(server))
+	for _, one := range s.APIServer.Settings {
+		judgeAuthorization(v, s.APIServer, one)
+		judgeCalls(v, one)
 	}
 }
 
-// judgeEtcd judges the way from the API server to one etcd. What stays on the host crosses no network.
-func judgeEtcd(v *verdicts, server string) {
-	const subject = "API server"
+// serverName names an API server by where its settings are from: a static pod shows what a node says.
+func serverName(s snapshot.Settings) string { return "API server (" + s.Source + ")" }
+
+// judgeAuthorization judges by whom an API server lets be decided who may do what. Modes are asked one after the other, and AlwaysAllow is what
+// there is without any (k8s.io/kubernetes pkg/kubeapiserver/options/authorization.go). It lets in everybody, so whoever refused somebody has none.
+func judgeAuthorization(v *verdicts, a snapshot.APIServer, s snapshot.Settings) {
+	const remedy = "Set --authorization-mode=Node,RBAC"
+	mode, file := strings.Trim(s.Flags["authorization-mode"], "[]"), s.Flags["authorization-config"]
+	switch {
+	case strings.Contains(mode, "AlwaysAllow"):
+		v.fail(pcinetv1alpha1.ReasonAnonymousAccess, serverName(s), "--authorization-mode holds AlwaysAllow", remedy)
+	case mode == "" && file == "":
+		v.fail(pcinetv1alpha1.ReasonAnonymousAccess, serverName(s), "--authorization-mode is not set, which means AlwaysAllow", remedy)
+	case mode == "" && (a.Anonymous != http.StatusForbidden || len(a.Settings) > 1):
+		v.unseen(serverName(s), "who decides what anybody may do is in the file of --authorization-config, which cannot be seen", "See that no authorizer in "+file+" is of type AlwaysAllow")
+	default:
+		v.pass(serverName(s), "it asks who may do what")
+	}
+}
+
+// judgeCalls judges whether an API server verifies whom it calls.
+func judgeCalls(v *verdicts, s snapshot.Settings) {
+	if s.Flags["kubelet-certificate-authority"] == "" {
+		v.fail(pcinetv1alpha1.ReasonPeerUnverified, serverName(s), "--kubelet-certificate-authority is not set, so it sends logs and commands to whoever answers for a kubelet",
+			"Set it to the authority of the kubelets' serving certificates")
+	} else {
+		v.pass(serverName(s), "it verifies kubelets")
+	}
+	for server := range strings.SplitSeq(strings.Trim(s.Flags["etcd-servers"], "[]"), ",") {
+		judgeEtcd(v, s, strings.TrimSpace(server))
+	}
+}
+
+// judgeEtcd judges the way from an API server to one etcd. What stays on the host crosses no network.
+func judgeEtcd(v *verdicts, s snapshot.Settings, server string) {
 	u, err := url.Parse(server)
 	if err != nil || server == "" {
-		v.unseen(subject, "--etcd-servers could not be read", "Look at its command line")
+		v.unseen(serverName(s), "--etcd-servers could not be read", "Look at its command line")
 		return
 	}
 	local := strings.HasPrefix(u.Scheme, "unix")
 	if a, err := netip.ParseAddr(u.Hostname()); err == nil && a.IsLoopback() {
 		local = true
 	}
+	encrypted := strings.HasPrefix(u.Scheme, "https") || strings.HasPrefix(u.Scheme, "unixs")
 	switch {
-	case strings.HasPrefix(u.Scheme, "https"), strings.HasPrefix(u.Scheme, "unixs"):
-		v.pass(subject, "it talks to etcd over TLS")
+	case encrypted && s.Flags["etcd-cafile"] == "":
+		v.warn(pcinetv1alpha1.ReasonPeerUnverified, serverName(s), "it talks to etcd over TLS, and --etcd-cafile is not set, so any authority that its host trusts can speak for etcd", "Set --etcd-cafile")
+	case encrypted && s.Flags["etcd-certfile"] == "":
+		v.warn(pcinetv1alpha1.ReasonAnonymousAccess, serverName(s), "it talks to etcd over TLS without a certificate of its own", "Set --etcd-certfile and --etcd-keyfile, and etcd's --client-cert-auth")
+	case encrypted:
+		v.pass(serverName(s), "it talks to etcd over TLS")
 	case local:
-		v.warn(pcinetv1alpha1.ReasonPlaintext, subject, "it talks to etcd in the clear, on its own host", "Use https in --etcd-servers")
+		v.warn(pcinetv1alpha1.ReasonPlaintext, serverName(s), "it talks to etcd in the clear, on its own host", "Use https in --etcd-servers")
 	default:
-		v.fail(pcinetv1alpha1.ReasonPlaintext, subject, "it talks to etcd in the clear: --etcd-servers has "+u.Scheme, "Use https in --etcd-servers, with --etcd-cafile, --etcd-certfile and --etcd-keyfile")
+		v.fail(pcinetv1alpha1.ReasonPlaintext, serverName(s), "it talks to etcd in the clear: --etcd-servers has "+u.Scheme, "Use https in --etcd-servers, with --etcd-cafile, --etcd-certfile and --etcd-keyfile")
 	}
 }
 
@@ -158,8 +203,8 @@ func judgeKubelet(v *verdicts, subject string, c *snapshot.KubeletConfig) {
 			v.fail(r.reason, subject, r.evidence, r.remedy)
 		}
 	}
-	if !c.ServerTLSBootstrap && c.CertificateFile == "" {
-		v.warn(pcinetv1alpha1.ReasonCertificateUnfit, subject, "its serving certificate is its own, and renewed only when it is deleted", "Set serverTLSBootstrap: true"+in)
+	if !c.ServerTLSBootstrap {
+		v.warn(pcinetv1alpha1.ReasonCertificateUnfit, subject, "it does not renew its serving certificate, which is its own or that of a file", "Set serverTLSBootstrap: true"+in+", or have somebody renew the file of tlsCertFile")
 	}
 	if sound {
 		v.pass(subject, "its settings are sound")

@@ -87,9 +87,14 @@ func trafficEncrypted(s Subject, v *verdicts) {
 		found = found || i.Role == snapshot.RoleAPIServer && i.Sight.Speech != snapshot.SpeechClosed
 		switch {
 		case i.UDP:
-			v.skip(name(i), "whether a UDP port encrypts cannot be seen")
+			v.unseen(name(i), "whether a UDP port encrypts cannot be seen", "Have its clients use TCP with TLS, and take the port out of its Service")
+		case i.Sight.Speech == snapshot.SpeechTLS && i.Sight.Version == 0: // it may be one with the cipher NULL
+			v.unseen(name(i), "it speaks TLS, but no handshake succeeds, so that nobody knows what it agrees on", "Look with openssl s_client")
 		case i.Sight.Speech == snapshot.SpeechTLS:
 			v.pass(name(i), "it speaks TLS")
+			v.with(map[string]string{
+				"tlsVersion": tls.VersionName(i.Sight.Version), "cipherSuite": tls.CipherSuiteName(i.Sight.Cipher), "clientCertificate": string(i.Sight.ClientCertificate),
+			})
 		case i.Sight.Speech == snapshot.SpeechPlain:
 			v.fail(pcinetv1alpha1.ReasonPlaintext, name(i), "it answers in the clear", plainRemedy(i))
 		case i.Sight.Speech == snapshot.SpeechSilent && i.Mesh != "":
@@ -153,6 +158,8 @@ func strongVersions(s Subject, v *verdicts) {
 			v.fail(pcinetv1alpha1.ReasonTLSTooOld, name(i), "it accepts versions below TLS "+string(s.Encryption.MinimumTLSVersion), minimumRemedy(i, minimum))
 		case sight.Weak == snapshot.Accepted:
 			v.fail(pcinetv1alpha1.ReasonTLSTooOld, name(i), "it accepts RC4 or triple DES", "Limit its cipher suites to those with AES-GCM or ChaCha20")
+		case sight.Version == 0:
+			v.unseen(name(i), "no handshake succeeds, so that nobody knows what it accepts", "Look with openssl s_client")
 		case sight.Old == "" || sight.Weak == "":
 			v.unseen(name(i), "whether it accepts old versions or weak ciphers could not be told in time", "Nothing: it is asked again within the hour")
 		default:
@@ -205,9 +212,16 @@ func certificatesFit(s Subject, v *verdicts) {
 	}
 }
 
-// weak says whether a key is too small.
+// weak says whether a key is too small, or of a kind that nobody should use, as DSA.
 func weak(kind string, bits int) bool {
-	return (kind == "RSA" && bits < minRSA) || (kind == "ECDSA" && bits < minEC) || kind == "DSA"
+	switch kind {
+	case "RSA":
+		return bits < minRSA
+	case "ECDSA":
+		return bits < minEC
+	default:
+		return kind != "Ed25519"
+	}
 }
 
 // authority judges a certificate of a caBundle. Its age is told and has no limit: authorities are meant to outlive what they issue, and
@@ -227,10 +241,16 @@ func (s Subject) authority(v *verdicts, subject string, c *snapshot.Certificate)
 	default:
 		v.pass(subject, which+", which is valid until "+date(c.NotAfter))
 	}
-	v.list[len(v.list)-1].Properties = map[string]string{
-		"certificateSHA256": c.SHA256, "keySHA256": c.SPKI, "keyType": c.KeyType, "keyBits": strconv.Itoa(c.KeyBits),
+	v.describe(c)
+	v.with(map[string]string{"certificateSHA256": c.SHA256, "keySHA256": c.SPKI})
+}
+
+// describe adds to the last finding what certificate it is about.
+func (v *verdicts) describe(c *snapshot.Certificate) {
+	v.with(map[string]string{
+		"keyType": c.KeyType, "keyBits": strconv.Itoa(c.KeyBits),
 		"certificateFrom": c.NotBefore.UTC().Format(time.RFC3339), "certificateUntil": c.NotAfter.UTC().Format(time.RFC3339),
-	}
+	})
 }
 
 // notice is how long before its end a certificate is warned of. One that lives for a day, as those of meshes, is renewed by a program: it
@@ -263,4 +283,5 @@ func (s Subject) certificate(v *verdicts, subject string, c *snapshot.Certificat
 	default:
 		v.pass(subject, "its certificate is valid, strong enough and not too old")
 	}
+	v.describe(c)
 }

@@ -25,6 +25,8 @@ const (
 	Workers = 100
 	Budget  = 5 * time.Second
 	maxBody = 512 << 10
+
+	maxHeader = 64 << 10
 )
 
 // Asker asks the API server and kubelets for their settings.
@@ -85,13 +87,14 @@ func (a *Asker) askAPIServer(ctx context.Context, m *snapshot.Management) {
 	}
 	switch {
 	case err == nil && status == http.StatusOK && json.Unmarshal(body, &answer) == nil && answer.Kind == "Flagz":
-		known.Flags, known.Source = map[string]string{}, flagzPath
+		flags := map[string]string{}
 		for _, name := range flagsOfInterest {
 			if value, has := answer.Flags[name]; has {
-				known.Flags[name] = value
+				flags[name] = value
 			}
 		}
-	case known.Flags != nil: // of a static pod
+		known.Settings = []snapshot.Settings{{Source: flagzPath, Flags: flags}}
+	case len(known.Settings) > 0: // of static pods
 	case err != nil:
 		known.Problem = "the API server does not answer"
 	case status == http.StatusForbidden:
@@ -166,7 +169,6 @@ func readConfigz(body []byte, status int, err error) (config *snapshot.KubeletCo
 type kubeletConfiguration struct {
 	ReadOnlyPort       int32  `json:"readOnlyPort"`
 	TLSMinVersion      string `json:"tlsMinVersion"`
-	TLSCertFile        string `json:"tlsCertFile"`
 	RotateCertificates bool   `json:"rotateCertificates"`
 	ServerTLSBootstrap bool   `json:"serverTLSBootstrap"`
 	Authentication     struct {
@@ -184,7 +186,7 @@ type kubeletConfiguration struct {
 
 func (c *kubeletConfiguration) plain() *snapshot.KubeletConfig {
 	return &snapshot.KubeletConfig{
-		ReadOnlyPort: c.ReadOnlyPort, TLSMinVersion: c.TLSMinVersion, CertificateFile: c.TLSCertFile,
+		ReadOnlyPort: c.ReadOnlyPort, TLSMinVersion: c.TLSMinVersion,
 		Anonymous:     c.Authentication.Anonymous.Enabled == nil || *c.Authentication.Anonymous.Enabled, // unset should not be: the worse is taken
 		Webhook:       c.Authentication.Webhook.Enabled != nil && *c.Authentication.Webhook.Enabled,
 		Authorization: c.Authorization.Mode, RotateCertificates: c.RotateCertificates, ServerTLSBootstrap: c.ServerTLSBootstrap,
@@ -199,7 +201,8 @@ func (a *Asker) transport(roots *x509.CertPool) *http.Transport {
 			MinVersion: tls.VersionTLS12, RootCAs: roots,
 			InsecureSkipVerify: roots == nil, //nolint:gosec // it is sent nothing, and its answer counts against it alone
 		},
-		DisableKeepAlives: true,
+		DisableKeepAlives:      true,
+		MaxResponseHeaderBytes: maxHeader,
 	}
 }
 

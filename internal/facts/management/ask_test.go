@@ -234,7 +234,10 @@ func TestTheAPIServerIsAsked(t *testing.T) {
 			}
 		}
 	}
-	pod := snapshot.APIServer{Flags: map[string]string{"authorization-mode": "RBAC"}, Source: "Pod kube-system/kube-apiserver-cp"}
+	of := func(source, flag, value string) []snapshot.Settings {
+		return []snapshot.Settings{{Source: source, Flags: map[string]string{flag: value}}}
+	}
+	pod := snapshot.APIServer{Settings: of("Pod kube-system/kube-apiserver-cp", "authorization-mode", "RBAC")}
 	cases := map[string]struct {
 		handler http.HandlerFunc
 		before  snapshot.APIServer
@@ -242,15 +245,15 @@ func TestTheAPIServerIsAsked(t *testing.T) {
 	}{
 		"flags of interest are kept, and no others": {
 			handler: flagz(200, `{"kind": "Flagz", "flags": {"etcd-servers": "[https://10.0.0.1:2379]", "token-auth-file": "secret"}}`),
-			want:    snapshot.APIServer{Flags: map[string]string{"etcd-servers": "[https://10.0.0.1:2379]"}, Source: "/flagz", Anonymous: 403},
+			want:    snapshot.APIServer{Settings: of("/flagz", "etcd-servers", "[https://10.0.0.1:2379]"), Anonymous: 403},
 		},
 		"what it says of itself counts more than a pod": {
 			handler: flagz(200, `{"kind": "Flagz", "flags": {"authorization-mode": "[Node,RBAC]"}}`), before: pod,
-			want: snapshot.APIServer{Flags: map[string]string{"authorization-mode": "[Node,RBAC]"}, Source: "/flagz", Anonymous: 403},
+			want: snapshot.APIServer{Settings: of("/flagz", "authorization-mode", "[Node,RBAC]"), Anonymous: 403},
 		},
 		"a pod is better than nothing": {
 			handler: flagz(404, ""), before: pod,
-			want: snapshot.APIServer{Flags: pod.Flags, Source: pod.Source, Anonymous: 403},
+			want: snapshot.APIServer{Settings: pod.Settings, Anonymous: 403},
 		},
 		"no right":     {handler: flagz(403, ""), want: snapshot.APIServer{Problem: "the operator has no right to get /flagz", Anonymous: 403}},
 		"an older one": {handler: flagz(404, ""), want: snapshot.APIServer{Problem: "the API server does not serve /flagz as JSON, as it does since 1.36", Anonymous: 403}},

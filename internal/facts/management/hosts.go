@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/pcinetwork/pci-network-baseline/internal/policy"
 	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
 )
 
@@ -63,7 +64,7 @@ func (i *inventory) nodes(ctx context.Context) {
 
 // host returns what a firewall on nodes must know of a node.
 func host(n *corev1.Node) snapshot.Host {
-	out := snapshot.Host{Name: n.Name}
+	out := snapshot.Host{Name: n.Name, Trial: n.Labels[policy.LabelHostFirewall] == policy.HostFirewallTrial}
 	out.Provider, _, _ = strings.Cut(n.Spec.ProviderID, "://")
 	for _, a := range n.Status.Addresses {
 		if parsed, err := netip.ParseAddr(a.Address); err == nil {
@@ -116,10 +117,11 @@ func (i *inventory) controlPlane(ctx context.Context) {
 			if address, err := netip.ParseAddr(pod.Status.HostIP); err == nil && i.hosts[address] == "" {
 				i.hosts[address] = "Pod " + pod.Namespace + "/" + pod.Name
 			}
-			if pod.Labels["component"] == "kube-apiserver" && len(pod.Spec.Containers) > 0 && i.out.APIServer.Flags == nil {
+			if pod.Labels["component"] == "kube-apiserver" && len(pod.Spec.Containers) > 0 {
 				c := pod.Spec.Containers[0]
-				i.out.APIServer.Flags = commandLine(slices.Concat(c.Command, c.Args))
-				i.out.APIServer.Source = "Pod " + pod.Namespace + "/" + pod.Name
+				i.out.APIServer.Settings = append(i.out.APIServer.Settings, snapshot.Settings{
+					Source: "Pod " + pod.Namespace + "/" + pod.Name, Flags: commandLine(slices.Concat(c.Command, c.Args)),
+				})
 			}
 		}
 	}, client.InNamespace(metav1.NamespaceSystem), client.MatchingLabels{"tier": "control-plane"})
@@ -131,7 +133,7 @@ func (i *inventory) controlPlane(ctx context.Context) {
 }
 
 // flagsOfInterest are those of the API server that are judged. Others may be secret, and are not kept.
-var flagsOfInterest = []string{"anonymous-auth", "authorization-mode", "authorization-config", "authentication-config", "etcd-servers", "kubelet-certificate-authority"}
+var flagsOfInterest = []string{"authorization-mode", "authorization-config", "etcd-servers", "etcd-cafile", "etcd-certfile", "kubelet-certificate-authority"}
 
 // commandLine reads the flags of interest, which all have the form --name=value in a static pod.
 func commandLine(args []string) map[string]string {

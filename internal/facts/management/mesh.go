@@ -47,9 +47,15 @@ func (i *inventory) asksFor(namespace string) string {
 	return why
 }
 
-// member notes the addresses of a pod that is a member of the mesh. One on the host's network never is.
+// besides are annotations by which some ports of a pod are not its proxy's (istio.io, Resource Annotations).
+var besides = []string{"traffic.sidecar.istio.io/excludeInboundPorts", "traffic.sidecar.istio.io/includeInboundPorts"}
+
+// member notes the addresses of a pod that is a member of the mesh, with all its ports. One on the host's network never is.
 func (i *inventory) member(p *corev1.Pod, why string) {
 	proxy := slices.ContainsFunc(slices.Concat(p.Spec.InitContainers, p.Spec.Containers), func(c corev1.Container) bool { return c.Name == "istio-proxy" })
+	if slices.ContainsFunc(besides, func(key string) bool { return p.Annotations[key] != "" && p.Annotations[key] != "*" }) {
+		return
+	}
 	if p.Spec.HostNetwork || (!proxy && p.Annotations["ambient.istio.io/redirection"] != "enabled") {
 		return
 	}

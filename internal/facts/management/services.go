@@ -6,8 +6,11 @@ package management
 import (
 	"cmp"
 	"context"
+	"maps"
+	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -47,7 +50,7 @@ func recognise(s *corev1.Service) string {
 
 // services finds supporting systems, the doors to them, and the ports of Services that others have asked for.
 func (i *inventory) services(ctx context.Context) {
-	wanted := map[types.NamespacedName][]*target{}
+	wanted, missing := map[types.NamespacedName][]*target{}, maps.Clone(i.declared)
 	for _, t := range i.targets {
 		wanted[t.service] = append(wanted[t.service], t)
 	}
@@ -66,25 +69,41 @@ func (i *inventory) services(ctx context.Context) {
 			if system == "" && i.declared[key] {
 				system = s.Name
 			}
-			if s.Spec.Type == corev1.ServiceTypeExternalName {
-				continue
+			delete(missing, key)
+			object := "Service " + key.String()
+			if key == apiService || s.Spec.Selector["component"] == "kube-apiserver" {
+				i.serviceDoors(s, object, apiSystem)
 			}
-			if system == "" {
+			switch {
+			case s.Spec.Type == corev1.ServiceTypeExternalName:
+				if system != "" || wanted[key] != nil {
+					i.undialled(object, "it is a name for a host outside of the cluster, which is not dialled", "Look at it by hand")
+				}
+				continue
+			case system == "":
 				i.scraped(s)
 				continue
 			}
-			object := "Service " + key.String()
 			i.systems[key] = system
 			i.targets = append(i.targets, &target{service: key, like: snapshot.Interface{Role: snapshot.RoleSupporting, Object: object, System: system}})
 			i.serviceDoors(s, object, system)
 		}
 	})
+	for _, key := range slices.SortedFunc(maps.Keys(missing), func(a, b types.NamespacedName) int { return cmp.Compare(a.String(), b.String()) }) {
+		i.undialled("Service "+key.String(), "spec.managementEncryption.supportingSystems has it, and the list of Services does not", "Correct it, or take it out")
+	}
+}
+
+// undialled notes that what something speaks is not seen.
+func (i *inventory) undialled(what, why, remedy string) {
+	i.out.Gaps = append(i.out.Gaps, snapshot.Gap{What: what, Why: why, Remedy: remedy, Traffic: true})
 }
 
 // Annotations by which a load balancer or an ingress controller is told whom to let in, and that it is internal.
 var (
-	rangeAnnotations = []string{
-		"service.beta.kubernetes.io/load-balancer-source-ranges", "nginx.ingress.kubernetes.io/whitelist-source-range",
+	serviceRanges = []string{corev1.AnnotationLoadBalancerSourceRangesKey}
+	ingressRanges = []string{
+		"nginx.ingress.kubernetes.io/whitelist-source-range",
 		"nginx.ingress.kubernetes.io/allowlist-source-range", "nginx.org/allow-list", "haproxy.org/allow-list", "haproxy.org/whitelist",
 		"haproxy-ingress.github.io/allowlist-source-range", "alb.ingress.kubernetes.io/inbound-cidrs",
 	}
@@ -106,15 +125,20 @@ func isInternal(annotations map[string]string) bool {
 	return false
 }
 
-// rangesOf reads address ranges. What is none is left out: with nothing left, the door is open to everybody.
-func rangesOf(spec []string, annotations map[string]string) []netip.Prefix {
-	for _, key := range rangeAnnotations {
-		if value := annotations[key]; len(spec) == 0 && value != "" {
-			spec = strings.Split(value, ",")
+// annotated returns what annotations say of ranges, all of them, for nobody knows which one is heeded, and which they are.
+func annotated(annotations map[string]string, keys []string) (ranges, by []string) {
+	for _, key := range keys {
+		if value := annotations[key]; value != "" {
+			ranges, by = append(ranges, strings.Split(value, ",")...), append(by, key)
 		}
 	}
+	return ranges, by
+}
+
+// rangesOf reads address ranges. What is none is left out: with nothing left, the door is open to everybody.
+func rangesOf(texts []string) []netip.Prefix {
 	var out []netip.Prefix
-	for _, text := range spec {
+	for _, text := range texts {
 		text = strings.TrimSpace(text)
 		if a, err := netip.ParseAddr(text); err == nil {
 			out = append(out, netip.PrefixFrom(a, a.BitLen()))
@@ -129,9 +153,14 @@ func (i *inventory) serviceDoors(s *corev1.Service, object, system string) {
 	d := snapshot.Door{Object: object, System: system, Kind: string(s.Spec.Type), NodePorts: nodePorts(s)}
 	switch s.Spec.Type {
 	case corev1.ServiceTypeLoadBalancer:
-		d.Ranges, d.Internal = rangesOf(s.Spec.LoadBalancerSourceRanges, s.Annotations), isInternal(s.Annotations)
+		ranges := s.Spec.LoadBalancerSourceRanges
+		if len(ranges) == 0 {
+			ranges, _ = annotated(s.Annotations, serviceRanges)
+		}
+		d.Ranges, d.Internal = rangesOf(ranges), isInternal(s.Annotations)
 		for _, in := range s.Status.LoadBalancer.Ingress {
-			d.Addresses = append(d.Addresses, portsAt(s, in.IP)...)
+			d.Addresses = append(d.Addresses, portsAt(in.IP, tcpPorts(s))...)
+			d.Names = append(d.Names, named(in.Hostname, tcpPorts(s))...)
 		}
 		i.out.Doors = append(i.out.Doors, d)
 	case corev1.ServiceTypeNodePort:
@@ -141,23 +170,43 @@ func (i *inventory) serviceDoors(s *corev1.Service, object, system string) {
 	if len(s.Spec.ExternalIPs) > 0 {
 		outside := snapshot.Door{Object: object, System: system, Kind: "ExternalIP"}
 		for _, ip := range s.Spec.ExternalIPs {
-			outside.Addresses = append(outside.Addresses, portsAt(s, ip)...)
+			outside.Addresses = append(outside.Addresses, portsAt(ip, tcpPorts(s))...)
 		}
 		i.out.Doors = append(i.out.Doors, outside)
 	}
 }
 
-// portsAt returns the TCP ports of a Service at an address; none where that is not one, but a name.
-func portsAt(s *corev1.Service, address string) []netip.AddrPort {
+func tcpPorts(s *corev1.Service) []uint16 {
+	var out []uint16
+	for _, p := range s.Spec.Ports {
+		if p.Protocol == corev1.ProtocolTCP {
+			out = append(out, uint16(p.Port))
+		}
+	}
+	return out
+}
+
+// portsAt returns ports at an address; none where that is not one.
+func portsAt(address string, ports []uint16) []netip.AddrPort {
 	a, err := netip.ParseAddr(address)
 	if err != nil {
 		return nil
 	}
 	var out []netip.AddrPort
-	for _, p := range s.Spec.Ports {
-		if p.Protocol == corev1.ProtocolTCP {
-			out = append(out, netip.AddrPortFrom(a, uint16(p.Port)))
-		}
+	for _, p := range ports {
+		out = append(out, netip.AddrPortFrom(a, p))
+	}
+	return out
+}
+
+// named returns ports at a host, as host:port; none where it has no name.
+func named(host string, ports []uint16) []string {
+	if host == "" {
+		return nil
+	}
+	var out []string
+	for _, p := range ports {
+		out = append(out, net.JoinHostPort(host, strconv.Itoa(int(p))))
 	}
 	return out
 }
@@ -174,21 +223,37 @@ func nodePorts(s *corev1.Service) []uint16 {
 
 // ingresses finds the doors to supporting systems that are Ingresses.
 func (i *inventory) ingresses(ctx context.Context) {
-	if len(i.systems) == 0 {
-		return
-	}
+	i.systems[apiService] = apiSystem
 	pages(ctx, i, "ingresses.networking.k8s.io", func(list *networkingv1.IngressList) {
 		for n := range list.Items {
 			in := &list.Items[n]
 			if system := i.behind(in); system != "" {
-				i.out.Doors = append(i.out.Doors, snapshot.Door{
-					Object: "Ingress " + in.Namespace + "/" + in.Name, System: system, Kind: "Ingress",
-					Ranges: rangesOf(nil, in.Annotations), Internal: isInternal(in.Annotations),
-				})
+				i.out.Doors = append(i.out.Doors, ingressDoor(in, system))
 			}
 		}
 	})
 	slices.SortStableFunc(i.out.Doors, func(a, b snapshot.Door) int { return cmp.Compare(a.Object, b.Object) })
+}
+
+// apiService is the Service of the API server, and apiSystem what doors lead to that are doors to it.
+var apiService = types.NamespacedName{Namespace: corev1.NamespaceDefault, Name: apiServerService}
+
+const apiSystem = "the API server"
+
+// webPorts are those of every Ingress.
+var webPorts = []uint16{80, 443}
+
+func ingressDoor(in *networkingv1.Ingress, system string) snapshot.Door {
+	ranges, by := annotated(in.Annotations, ingressRanges)
+	d := snapshot.Door{
+		Object: "Ingress " + in.Namespace + "/" + in.Name, System: system, Kind: "Ingress",
+		Ranges: rangesOf(ranges), By: strings.Join(by, ", "), Internal: isInternal(in.Annotations),
+	}
+	for _, at := range in.Status.LoadBalancer.Ingress {
+		d.Addresses = append(d.Addresses, portsAt(at.IP, webPorts)...)
+		d.Names = append(d.Names, named(at.Hostname, webPorts)...)
+	}
+	return d
 }
 
 // behind says which supporting system an Ingress leads to.

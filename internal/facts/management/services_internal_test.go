@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -41,28 +42,60 @@ func TestSupportingSystemsAreRecognised(t *testing.T) {
 
 func TestRanges(t *testing.T) {
 	t.Parallel()
-	const nginx = "nginx.ingress.kubernetes.io/whitelist-source-range"
+	const nginx, haproxy = "nginx.ingress.kubernetes.io/whitelist-source-range", "haproxy.org/allow-list"
 	cases := map[string]struct {
-		spec        []string
 		annotations map[string]string
-		want        string
+		want, by    string
 	}{
 		"none":                           {want: "[]"},
-		"of the spec":                    {spec: []string{"192.0.2.0/24", " 2001:db8::/32 "}, want: "[192.0.2.0/24 2001:db8::/32]"},
-		"of an annotation":               {annotations: map[string]string{nginx: "192.0.2.0/24, 198.51.100.7"}, want: "[192.0.2.0/24 198.51.100.7/32]"},
-		"the spec counts more":           {spec: []string{"192.0.2.0/24"}, annotations: map[string]string{nginx: "10.0.0.0/8"}, want: "[192.0.2.0/24]"},
-		"with host bits":                 {spec: []string{"192.0.2.9/24"}, want: "[192.0.2.0/24]"},
-		"nothing but nonsense is none":   {annotations: map[string]string{nginx: "office"}, want: "[]"},
-		"nonsense beside a range":        {annotations: map[string]string{nginx: "office,192.0.2.0/24"}, want: "[192.0.2.0/24]"},
+		"of an annotation":               {annotations: map[string]string{nginx: "192.0.2.0/24, 198.51.100.7"}, want: "[192.0.2.0/24 198.51.100.7/32]", by: nginx},
+		"IPv6, and host bits":            {annotations: map[string]string{nginx: " 2001:db8::/32 ,192.0.2.9/24"}, want: "[2001:db8::/32 192.0.2.0/24]", by: nginx},
+		"of two, of which one is heeded": {annotations: map[string]string{haproxy: "10.0.0.0/8", nginx: "192.0.2.0/24"}, want: "[192.0.2.0/24 10.0.0.0/8]", by: nginx + ", " + haproxy},
+		"nothing but nonsense is none":   {annotations: map[string]string{nginx: "office"}, want: "[]", by: nginx},
+		"nonsense beside a range":        {annotations: map[string]string{nginx: "office,192.0.2.0/24"}, want: "[192.0.2.0/24]", by: nginx},
 		"an annotation of somebody else": {annotations: map[string]string{"example.com/ranges": "192.0.2.0/24"}, want: "[]"},
+		"an annotation of a Service":     {annotations: map[string]string{corev1.AnnotationLoadBalancerSourceRangesKey: "192.0.2.0/24"}, want: "[]"},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if got := fmt.Sprint(rangesOf(tc.spec, tc.annotations)); got != tc.want {
-				t.Errorf("they are %s, want %s", got, tc.want)
+			d := ingressDoor(&networkingv1.Ingress{ObjectMeta: metav1.ObjectMeta{Annotations: tc.annotations}}, "Grafana")
+			if got := fmt.Sprint(d.Ranges); got != tc.want || d.By != tc.by {
+				t.Errorf("they are %s by %q, want %s by %q", got, d.By, tc.want, tc.by)
 			}
 		})
+	}
+}
+
+// A load balancer heeds its Service's own ranges, and no annotation of an Ingress.
+func TestServiceDoors(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		spec        []string
+		annotations map[string]string
+		want        string
+	}{
+		"of the spec":                {[]string{"192.0.2.0/24"}, nil, "[192.0.2.0/24]"},
+		"of the annotation":          {nil, map[string]string{corev1.AnnotationLoadBalancerSourceRangesKey: "192.0.2.0/24"}, "[192.0.2.0/24]"},
+		"the spec counts more":       {[]string{"192.0.2.0/24"}, map[string]string{corev1.AnnotationLoadBalancerSourceRangesKey: "10.0.0.0/8"}, "[192.0.2.0/24]"},
+		"an annotation of Ingresses": {nil, map[string]string{"nginx.org/allow-list": "192.0.2.0/24"}, "[]"},
+	} {
+		i := &inventory{}
+		i.serviceDoors(&corev1.Service{
+			ObjectMeta: metav1.ObjectMeta{Annotations: tc.annotations},
+			Spec: corev1.ServiceSpec{
+				Type: corev1.ServiceTypeLoadBalancer, LoadBalancerSourceRanges: tc.spec,
+				Ports: []corev1.ServicePort{{Port: 443, Protocol: corev1.ProtocolTCP, NodePort: 30443}, {Port: 53, Protocol: corev1.ProtocolUDP}},
+			},
+			Status: corev1.ServiceStatus{LoadBalancer: corev1.LoadBalancerStatus{Ingress: []corev1.LoadBalancerIngress{{IP: "203.0.113.7"}, {Hostname: "lb.example.com"}}}},
+		}, "Service a/b", "Loki")
+		d := i.out.Doors[0]
+		if got := fmt.Sprint(d.Ranges); got != tc.want {
+			t.Errorf("%s: they are %s, want %s", name, got, tc.want)
+		}
+		if got := fmt.Sprint(d.Addresses, d.Names, d.NodePorts); got != "[203.0.113.7:443] [lb.example.com:443] [30443]" {
+			t.Errorf("%s: it is at %s", name, got)
+		}
 	}
 }
 
@@ -93,8 +126,8 @@ func TestEndpoints(t *testing.T) {
 
 func TestFlagsOfAStaticPod(t *testing.T) {
 	t.Parallel()
-	got := commandLine([]string{"kube-apiserver", "--etcd-servers=https://127.0.0.1:2379", "--token-auth-file=secret", "--anonymous-auth=false", "kubelet-certificate-authority"})
-	want := map[string]string{"etcd-servers": "https://127.0.0.1:2379", "anonymous-auth": "false", "kubelet-certificate-authority": ""}
+	got := commandLine([]string{"kube-apiserver", "--etcd-servers=https://127.0.0.1:2379", "--token-auth-file=secret", "--authorization-mode=RBAC", "kubelet-certificate-authority"})
+	want := map[string]string{"etcd-servers": "https://127.0.0.1:2379", "authorization-mode": "RBAC", "kubelet-certificate-authority": ""}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("flags (-want +got):\n%s", diff)
 	}

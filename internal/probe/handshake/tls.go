@@ -29,7 +29,7 @@ func (d *Dialer) greet(ctx context.Context, c *conn, t Target, s *snapshot.Sight
 		s.ClientCertificate = snapshot.ClientCertificateIgnored
 		if asked {
 			// Since TLS 1.3 a server says after the handshake that it wanted a certificate. It needs at least as long as it took for that.
-			_ = client.SetReadDeadline(d.clock.Now().Add(min(answerTimeout, 100*time.Millisecond+2*d.clock.Since(began))))
+			_ = client.SetReadDeadline(d.clock.Now().Add(min(answerTimeout, 500*time.Millisecond+2*d.clock.Since(began))))
 			_, err = client.Read(make([]byte, 1))
 			s.ClientCertificate = snapshot.ClientCertificateOptional
 		}

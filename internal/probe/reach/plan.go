@@ -14,6 +14,7 @@ import (
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
@@ -29,20 +30,27 @@ const httpsPort = "443"
 // where no route leads to them, so they are left out unless pods says that one does. Cost: as [management.Take], and the list of nodes.
 func PlanOf(ctx context.Context, r client.Reader, server string, pods bool) (Plan, error) {
 	var p Plan
+	var declared []types.NamespacedName
 	var baselines pcinetv1alpha1.PCINetworkBaselineList
 	if err := r.List(ctx, &baselines); err != nil {
 		return p, fmt.Errorf("listing baselines: %w", err)
 	}
 	for i := range baselines.Items {
-		if a := baselines.Items[i].Spec.ManagementAccess; a != nil && len(a.AllowedCIDRs) > 0 {
+		spec := &baselines.Items[i].Spec
+		if a := spec.ManagementAccess; a != nil && len(a.AllowedCIDRs) > 0 {
 			p.Lists = append(p.Lists, prefixes(a))
+		}
+		if e := spec.ManagementEncryption; e != nil {
+			for _, s := range e.SupportingSystems {
+				declared = append(declared, types.NamespacedName{Namespace: string(s.Namespace), Name: string(s.Service)})
+			}
 		}
 	}
 	var nodes corev1.NodeList
 	if err := r.List(ctx, &nodes); err != nil {
 		return p, fmt.Errorf("listing nodes: %w", err)
 	}
-	m := management.Take(ctx, r, nil)
+	m := management.Take(ctx, r, declared)
 	for _, g := range m.Gaps {
 		p.Missing = append(p.Missing, g.What+": "+g.Why)
 	}
@@ -61,11 +69,25 @@ func PlanOf(ctx context.Context, r client.Reader, server string, pods bool) (Pla
 		}
 	}
 	for _, d := range m.Doors {
-		for _, a := range doorsOf(d, nodes.Items) {
-			p.add(a, d.System, d.Object)
-		}
+		p.door(ctx, d, nodes.Items)
 	}
 	return p, p.server(ctx, server)
+}
+
+// door adds where a door is. One that has no address yet, or whose name nobody knows, is missing.
+func (p *Plan) door(ctx context.Context, d snapshot.Door, nodes []corev1.Node) {
+	at := doorsOf(d, nodes)
+	for _, a := range at {
+		p.add(a, d.System, d.Object)
+	}
+	for _, name := range d.Names {
+		if err := p.Target(ctx, name, d.System, d.Object); err != nil {
+			p.Missing = append(p.Missing, d.Object+": "+err.Error())
+		}
+	}
+	if len(d.Addresses)+len(d.Names) == 0 && (len(at) == 0 || d.Kind == string(corev1.ServiceTypeLoadBalancer)) {
+		p.Missing = append(p.Missing, d.Object+": it has no address yet")
+	}
 }
 
 func (p *Plan) add(a netip.AddrPort, role, object string) {
