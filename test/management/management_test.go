@@ -105,6 +105,23 @@ func (s *site) etcd(t *testing.T, address string, sound bool) {
 	awaitListener(t, address+":2379")
 }
 
+// component runs a part of the control plane that listens at an address, with a certificate that it makes itself, until the test ends. It never
+// leads, for want of a Lease, and so does nothing else.
+func (s *site) component(t *testing.T, program, address string) {
+	t.Helper()
+	host, port, _ := strings.Cut(address, ":")
+	command := exec.Command(filepath.Join(cluster.Assets(repoRoot, os.Getenv("KUBEBUILDER_ASSETS")), program), //nolint:noctx // until the test's end
+		"--bind-address="+host, "--secure-port="+port, "--cert-dir="+t.TempDir(), "--kubeconfig="+s.cluster.Kubeconfig(), "--leader-elect-resource-namespace=none")
+	if err := s.cluster.Spawn(command); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = command.Process.Signal(syscall.SIGTERM)
+		_ = command.Wait()
+	})
+	awaitListener(t, address)
+}
+
 func ask(access bool) func(*pcinetv1alpha1.PCINetworkBaselineSpec) {
 	return func(spec *pcinetv1alpha1.PCINetworkBaselineSpec) {
 		spec.ManagementEncryption = &pcinetv1alpha1.ManagementEncryption{
@@ -132,6 +149,8 @@ func TestManagement(t *testing.T) { //nolint:paralleltest // the ports of a cont
 	s.node(t, "cp", "10.0.0.1", controlPlane, &kubelet{config: safe()})
 	s.node(t, "n1", "10.0.0.2", nil, k)
 	s.etcd(t, "10.0.0.1", true)
+	s.component(t, "kube-scheduler", "10.0.0.1:10259")
+	s.component(t, "kube-controller-manager", "10.0.0.1:10257")
 	https(t, "10.0.0.3:9443", s.issued(t, "hook", "hook.hooks.svc"), &tls.Config{MinVersion: tls.VersionTLS12}, http.NotFoundHandler())
 	s.service(t, "hooks/hook", corev1.ServiceTypeClusterIP, "10.0.0.3:9443")
 	s.webhook(t, "sound", "hook", s.cluster.CAData())
@@ -143,14 +162,14 @@ func TestManagement(t *testing.T) { //nolint:paralleltest // the ports of a cont
 	s.await(t, "ManagementAccessRestricted=Unknown/NotAssessed: spec.managementAccess")
 
 	s.declare(t, ask(false))
+	s.await(t, "ManagementTrafficEncrypted=Unknown/ManagementNotObservable: Service shop/orders-log: spec.managementEncryption.supportingSystems has it, and the list of Services does not")
+	https(t, "10.0.0.3:9444", s.issued(t, "orders", "orders-log.shop.svc"), &tls.Config{MinVersion: tls.VersionTLS12}, http.NotFoundHandler())
+	s.service(t, "shop/orders-log", corev1.ServiceTypeClusterIP, "10.0.0.3:9444")
+	s.hour(t)
 	s.await(t, "ManagementTrafficEncrypted=Unknown/ManagementNotObservable: kubectl apply --server-side -k config/management")
 
 	s.kubectl(t, "apply", "--server-side", "-k", filepath.Join(repoRoot, "config", "management"))
 	s.may(t, true, authorizationv1.ResourceAttributes{Verb: "get", Version: "v1", Resource: "nodes", Subresource: "configz"})
-	s.hour(t)
-	s.await(t, "ManagementTrafficEncrypted=Unknown/ManagementNotObservable: Service shop/orders-log: spec.managementEncryption.supportingSystems has it, and the list of Services does not")
-	https(t, "10.0.0.3:9444", s.issued(t, "orders", "orders-log.shop.svc"), &tls.Config{MinVersion: tls.VersionTLS12}, http.NotFoundHandler())
-	s.service(t, "shop/orders-log", corev1.ServiceTypeClusterIP, "10.0.0.3:9444")
 	s.hour(t)
 	s.await(t, "ManagementTrafficEncrypted=True/TrafficEncrypted")
 	s.await(t, "ManagementAccessRestricted=Unknown/NotAssessed")

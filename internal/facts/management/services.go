@@ -15,6 +15,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -38,8 +39,25 @@ var supporting = map[string]string{
 // systemLabels are looked at in this order; ECK's marks what it makes, whatever the label app is.
 var systemLabels = []string{"app.kubernetes.io/name", "common.k8s.elastic.co/type", "k8s-app", "app", "app.kubernetes.io/component"}
 
+// owners are the systems whose operators make Services for objects of these kinds, whatever labels they give them. The groups are those of the
+// operators' own definitions.
+var owners = map[schema.GroupKind]string{
+	{Group: "monitoring.coreos.com", Kind: "Prometheus"}: "Prometheus", {Group: "monitoring.coreos.com", Kind: "PrometheusAgent"}: "Prometheus",
+	{Group: "monitoring.coreos.com", Kind: "Alertmanager"}: "Alertmanager", {Group: "monitoring.coreos.com", Kind: "ThanosRuler"}: "Thanos",
+	{Group: "grafana.integreatly.org", Kind: "Grafana"}: "Grafana", {Group: "elasticsearch.k8s.elastic.co", Kind: "Elasticsearch"}: "Elasticsearch",
+	{Group: "kibana.k8s.elastic.co", Kind: "Kibana"}: "Kibana", {Group: "opensearch.opster.io", Kind: "OpenSearchCluster"}: "OpenSearch",
+	{Group: "loki.grafana.com", Kind: "LokiStack"}: "Loki", {Group: "tempo.grafana.com", Kind: "TempoStack"}: "Tempo",
+	{Group: "jaegertracing.io", Kind: "Jaeger"}: "Jaeger", {Group: "opentelemetry.io", Kind: "OpenTelemetryCollector"}: "OpenTelemetry Collector",
+	{Group: "argoproj.io", Kind: "ArgoCD"}: "Argo CD",
+}
+
 // recognise says what supporting system a Service belongs to; "" for none.
 func recognise(s *corev1.Service) string {
+	for _, o := range s.OwnerReferences {
+		if system := owners[schema.FromAPIVersionAndKind(o.APIVersion, o.Kind).GroupKind()]; system != "" {
+			return system
+		}
+	}
 	for _, label := range systemLabels {
 		if system := supporting[s.Labels[label]]; system != "" {
 			return system

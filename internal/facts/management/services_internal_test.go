@@ -38,6 +38,16 @@ func TestSupportingSystemsAreRecognised(t *testing.T) {
 			}
 		})
 	}
+	for owner, want := range map[metav1.OwnerReference]string{
+		{APIVersion: "opentelemetry.io/v1beta1", Kind: "OpenTelemetryCollector"}: "OpenTelemetry Collector",
+		{APIVersion: "example.com/v1", Kind: "Prometheus"}:                       "",
+		{APIVersion: "apps/v1", Kind: "StatefulSet"}:                             "",
+	} {
+		s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "x", OwnerReferences: []metav1.OwnerReference{owner}}}
+		if got := recognise(s); got != want {
+			t.Errorf("one of %s is %q, want %q", owner.Kind, got, want)
+		}
+	}
 }
 
 func TestRanges(t *testing.T) {
