@@ -88,13 +88,8 @@ func trafficEncrypted(s Subject, v *verdicts) {
 		switch {
 		case i.UDP:
 			v.unseen(name(i), "whether a UDP port encrypts cannot be seen", "Have its clients use TCP with TLS, and take the port out of its Service")
-		case i.Sight.Speech == snapshot.SpeechTLS && i.Sight.Version == 0: // it may be one with the cipher NULL
-			v.unseen(name(i), "it speaks TLS, but no handshake succeeds, so that nobody knows what it agrees on", "Look with openssl s_client")
 		case i.Sight.Speech == snapshot.SpeechTLS:
-			v.pass(name(i), "it speaks TLS")
-			v.with(map[string]string{
-				"tlsVersion": tls.VersionName(i.Sight.Version), "cipherSuite": tls.CipherSuiteName(i.Sight.Cipher), "clientCertificate": string(i.Sight.ClientCertificate),
-			})
+			agreed(v, i)
 		case i.Sight.Speech == snapshot.SpeechPlain:
 			v.fail(pcinetv1alpha1.ReasonPlaintext, name(i), "it answers in the clear", plainRemedy(i))
 		case i.Sight.Speech == snapshot.SpeechSilent && i.Mesh != "":
@@ -110,6 +105,18 @@ func trafficEncrypted(s Subject, v *verdicts) {
 	if !found {
 		v.unseen("API server", "no endpoint of it that listens was found", "See kubectl get endpointslices -n default -l kubernetes.io/service-name=kubernetes")
 	}
+}
+
+// agreed judges what speaks TLS by whether a handshake succeeds: one that does not may be for the cipher NULL.
+func agreed(v *verdicts, i *snapshot.Interface) {
+	if i.Sight.Version == 0 {
+		v.unseen(name(i), "it speaks TLS, but no handshake succeeds, so that nobody knows what it agrees on", "Look with openssl s_client")
+		return
+	}
+	v.pass(name(i), "it speaks TLS")
+	v.with(map[string]string{
+		"tlsVersion": tls.VersionName(i.Sight.Version), "cipherSuite": tls.CipherSuiteName(i.Sight.Cipher), "clientCertificate": string(i.Sight.ClientCertificate),
+	})
 }
 
 // expectedUnreachable are interfaces that should answer their own host alone, or have no fixed port.

@@ -30,27 +30,20 @@ const httpsPort = "443"
 // where no route leads to them, so they are left out unless pods says that one does. Cost: as [management.Take], and the list of nodes.
 func PlanOf(ctx context.Context, r client.Reader, server string, pods bool) (Plan, error) {
 	var p Plan
-	var declared []types.NamespacedName
 	var baselines pcinetv1alpha1.PCINetworkBaselineList
 	if err := r.List(ctx, &baselines); err != nil {
 		return p, fmt.Errorf("listing baselines: %w", err)
 	}
 	for i := range baselines.Items {
-		spec := &baselines.Items[i].Spec
-		if a := spec.ManagementAccess; a != nil && len(a.AllowedCIDRs) > 0 {
+		if a := baselines.Items[i].Spec.ManagementAccess; a != nil && len(a.AllowedCIDRs) > 0 {
 			p.Lists = append(p.Lists, prefixes(a))
-		}
-		if e := spec.ManagementEncryption; e != nil {
-			for _, s := range e.SupportingSystems {
-				declared = append(declared, types.NamespacedName{Namespace: string(s.Namespace), Name: string(s.Service)})
-			}
 		}
 	}
 	var nodes corev1.NodeList
 	if err := r.List(ctx, &nodes); err != nil {
 		return p, fmt.Errorf("listing nodes: %w", err)
 	}
-	m := management.Take(ctx, r, declared)
+	m := management.Take(ctx, r, declaredIn(baselines.Items))
 	for _, g := range m.Gaps {
 		p.Missing = append(p.Missing, g.What+": "+g.Why)
 	}
@@ -72,6 +65,18 @@ func PlanOf(ctx context.Context, r client.Reader, server string, pods bool) (Pla
 		p.door(ctx, d, nodes.Items)
 	}
 	return p, p.server(ctx, server)
+}
+
+// declaredIn returns the Services that belong to the inventory whatever they look like.
+func declaredIn(baselines []pcinetv1alpha1.PCINetworkBaseline) (out []types.NamespacedName) {
+	for i := range baselines {
+		if e := baselines[i].Spec.ManagementEncryption; e != nil {
+			for _, s := range e.SupportingSystems {
+				out = append(out, types.NamespacedName{Namespace: string(s.Namespace), Name: s.Service})
+			}
+		}
+	}
+	return out
 }
 
 // door adds where a door is. One that has no address yet, or whose name nobody knows, is missing.
