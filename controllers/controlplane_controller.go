@@ -5,6 +5,7 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"net/netip"
@@ -28,6 +29,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
+	checks "github.com/pcinetwork/pci-network-baseline/internal/checks/management"
 	"github.com/pcinetwork/pci-network-baseline/internal/facts/cloud"
 	"github.com/pcinetwork/pci-network-baseline/internal/metrics"
 	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
@@ -42,9 +44,11 @@ const (
 	cloudTimeout = 2 * time.Minute
 	// askedAtOnce is how many baselines' clouds are asked at a time, so that a slow one delays no other.
 	askedAtOnce = 4
-	// maxNames are looked up of the API server's, within resolveTimeout.
+	// maxNames are looked up of the API server's, within resolveTimeout, which is less than holdAtStart. apiServerName begins those that only the
+	// cluster knows.
 	maxNames       = 16
-	resolveTimeout = 10 * time.Second
+	resolveTimeout = 3 * time.Second
+	apiServerName  = "kubernetes.default."
 )
 
 // ControlPlaneReconciler asks others than the cluster itself who can reach its API server: the cloud that runs it, for baselines that
@@ -92,8 +96,8 @@ func (r *ControlPlaneReconciler) Reconcile(ctx context.Context, req ctrl.Request
 		return ctrl.Result{}, nil
 	}
 	before, had := r.of(&b)
-	names := r.Hosts(ctx)
-	next := answer{around: snapshot.ControlPlanes{ServerNames: names, Resolved: r.resolved(ctx, names)}}
+	next := answer{around: snapshot.ControlPlanes{ServerNames: r.Hosts(ctx)}}
+	next.around.Public = r.publicOf(ctx, next.around.ServerNames, before.Public)
 	next.around.Objects, next.around.ObjectGaps = r.Objects.Read(ctx)
 	again := jitter(lookPeriod)
 	if asks(&b) {
@@ -114,18 +118,32 @@ func (r *ControlPlaneReconciler) Reconcile(ctx context.Context, req ctrl.Request
 	return ctrl.Result{RequeueAfter: again}, nil
 }
 
-// resolved looks names up that may be known outside of the cluster. None of them is connected to. Cost: at most maxNames questions, each of
-// which is asked for each suffix of the pod's resolver.
-func (r *ControlPlaneReconciler) resolved(ctx context.Context, names []string) map[string][]netip.Addr {
+// publicOf looks names up that may be known outside of the cluster, to say of each whether it has an address of the Internet; of one that could not be
+// looked up what was said before stands. None of them is connected to. Cost: at most maxNames questions, at a time.
+func (r *ControlPlaneReconciler) publicOf(ctx context.Context, names []string, before map[string]bool) map[string]bool {
 	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
 	defer cancel()
-	out := map[string][]netip.Addr{}
-	for _, name := range names[:min(len(names), maxNames)] {
-		if _, err := netip.ParseAddr(name); err == nil || !strings.Contains(name, ".") || strings.HasPrefix(name, "*.") || strings.HasPrefix(name, "kubernetes.default.") {
-			continue
-		}
-		if found, err := r.Resolve(ctx, "ip", name); err == nil {
-			out[name] = found
+	names = slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+		_, err := netip.ParseAddr(name)
+		return err == nil || !strings.Contains(name, ".") || strings.HasPrefix(name, "*.") || strings.HasPrefix(name, apiServerName)
+	})
+	names = names[:min(len(names), maxNames)]
+	found, errs := make([][]netip.Addr, len(names)), make([]error, len(names))
+	var group sync.WaitGroup
+	for i, name := range names {
+		group.Go(func() {
+			found[i], errs[i] = r.Resolve(ctx, "ip", strings.TrimSuffix(name, ".")+".") // as it is: no suffix of the pod's resolver makes it another
+		})
+	}
+	group.Wait()
+	out := map[string]bool{}
+	for i, name := range names {
+		missing := (*net.DNSError)(nil)
+		switch was, had := before[name]; {
+		case errs[i] == nil:
+			out[name] = slices.ContainsFunc(found[i], checks.Public)
+		case had && !(errors.As(errs[i], &missing) && missing.IsNotFound):
+			out[name] = was
 		}
 	}
 	return out

@@ -6,10 +6,12 @@ package controllers
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -109,22 +111,37 @@ func TestACloudThatDoesNotShowYetWasNotAsked(t *testing.T) {
 	}
 }
 
-// Names are looked up that somebody may use outside of the cluster, and no others; one that nobody knows is none.
-func TestNamesAreResolved(t *testing.T) {
+// Names are looked up that somebody may use outside of the cluster, and no others. One that nobody knows is none; of one of which nobody answers what was
+// known stands.
+func TestNamesAreLookedUp(t *testing.T) {
+	var mu sync.Mutex
 	var asked []string
 	r := &ControlPlaneReconciler{Resolve: func(_ context.Context, _, host string) ([]netip.Addr, error) {
+		mu.Lock()
+		defer mu.Unlock()
 		asked = append(asked, host)
-		if host == "gone.example.com" {
-			return nil, errors.New("no such host")
+		switch host {
+		case "gone.example.com.":
+			return nil, &net.DNSError{IsNotFound: true}
+		case "silent.example.com.", "new.example.com.":
+			return nil, &net.DNSError{IsTimeout: true}
+		case "inside.example.com.":
+			return []netip.Addr{netip.MustParseAddr("10.0.0.1")}, nil
 		}
-		return []netip.Addr{netip.MustParseAddr("192.0.2.7")}, nil
+		return []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("203.0.113.7")}, nil
 	}}
-	names := []string{"kubernetes", "kubernetes.default.svc.cluster.local", "10.96.0.1", "2001:db8::1", "*.example.com", "api.example.com", "gone.example.com"}
-	got := r.resolved(t.Context(), append(names, slices.Repeat([]string{"more.example.com"}, maxNames)...))
-	if want := []string{"api.example.com", "gone.example.com"}; !slices.Equal(asked[:2], want) || len(asked) != 2+maxNames-len(names) {
-		t.Errorf("asked for %v", asked)
+	names := []string{
+		"kubernetes", "kubernetes.default.svc.cluster.local", "10.96.0.1", "2001:db8::1", "*.example.com",
+		"api.example.com", "inside.example.com", "gone.example.com", "silent.example.com", "new.example.com",
 	}
-	if _, known := got["gone.example.com"]; known || len(got["api.example.com"]) != 1 {
-		t.Errorf("found %v", got)
+	got := r.publicOf(t.Context(), names, map[string]bool{"gone.example.com": true, "silent.example.com": true})
+	want := map[string]bool{"api.example.com": true, "inside.example.com": false, "silent.example.com": true}
+	if !maps.Equal(got, want) || len(asked) != 5 {
+		t.Errorf("asked for %v: %v, want %v", asked, got, want)
+	}
+	asked = nil
+	r.publicOf(t.Context(), slices.Repeat([]string{"api.example.com"}, 2*maxNames), nil)
+	if len(asked) != maxNames {
+		t.Errorf("%d questions", len(asked))
 	}
 }

@@ -262,13 +262,14 @@ func (r *FirewallReconciler) unarmed(ctx context.Context, s *firewallScope) stri
 }
 
 // hear returns for how long the dead man has been silent, whose Lease has a version now. Of a time in which nobody looked, as while the API server
-// does not answer, nothing is known of him.
+// does not answer, nothing is known of him, but that he has to be heard again.
 func (w *firewallWatched) hear(version string, now time.Time) time.Duration {
 	switch gap := now.Sub(w.askedAt); {
 	case w.pulse == "": // it may be of a man who is dead
 	case version != w.pulse:
 		w.heard, w.silent = true, 0
 	case gap > pulseAge:
+		w.heard = false
 		w.silent += trialPace
 	default:
 		w.silent += gap

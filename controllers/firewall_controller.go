@@ -79,8 +79,8 @@ type firewallWatched struct {
 	stage trial.Stage
 	// since is when it was first at this stage, with everybody answering.
 	since time.Time
-	// pulse is the version of the dead man's Lease when it was looked at last, heard that it has changed since the first look, and silent for
-	// how long it has not.
+	// pulse is the version of the dead man's Lease when it was looked at last, heard that it has changed since the first look, or
+	// since nobody could look, and silent for how long it has not.
 	pulse   string
 	askedAt time.Time
 	heard   bool

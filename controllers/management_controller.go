@@ -17,7 +17,6 @@ import (
 	"sync"
 	"time"
 
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -99,7 +98,7 @@ func (r *ManagementReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (c
 	if err := r.remember(ctx, baselines); err != nil { // it is asked again at the next look; what is seen now is judged all the same
 		ctrl.LoggerFrom(ctx).Error(err, "What an earlier process saw of keys is not known")
 	}
-	inventory := management.Take(ctx, r.Live, declaredSystems(baselines))
+	inventory := management.Take(ctx, r.Live, management.Declared(baselines))
 	if r.inventory != nil && len(inventory.Gaps) > len(r.inventory.Gaps) && !r.doubted {
 		r.doubted = true
 		return ctrl.Result{RequeueAfter: doubt}, nil
@@ -161,18 +160,6 @@ func (r *ManagementReconciler) declared(ctx context.Context) ([]pcinetv1alpha1.P
 		return true
 	})
 	return items, nil
-}
-
-func declaredSystems(baselines []pcinetv1alpha1.PCINetworkBaseline) []types.NamespacedName {
-	var out []types.NamespacedName
-	for i := range baselines {
-		if e := baselines[i].Spec.ManagementEncryption; e != nil {
-			for _, s := range e.SupportingSystems {
-				out = append(out, types.NamespacedName{Namespace: string(s.Namespace), Name: s.Service})
-			}
-		}
-	}
-	return out
 }
 
 // minimumsOf returns the minimum versions of TLS that baselines ask for. Each is a look of its own; two are rare.

@@ -86,7 +86,8 @@ func (s seen) followed(by snapshot.Sight, now time.Time) seen {
 
 // certain says whether there is nothing to gain from looking again soon.
 func certain(s snapshot.Sight) bool {
-	return s.Speech == snapshot.SpeechPlain || s.Speech == snapshot.SpeechClosed || (s.Speech == snapshot.SpeechTLS && s.Old != "" && s.Weak != "")
+	return s.Speech == snapshot.SpeechPlain || s.Speech == snapshot.SpeechClosed ||
+		(s.Speech == snapshot.SpeechTLS && s.Old != "" && s.Weak != "" && (s.ClientCertificate != "" || s.Version == 0))
 }
 
 // dial looks at interfaces of the inventory, and at nothing else.

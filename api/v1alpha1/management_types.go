@@ -140,7 +140,7 @@ type ManagementEncryption struct {
 	// +kubebuilder:validation:Maximum=365
 	CertificateNoticeDays int32 `json:"certificateNoticeDays,omitempty"`
 
-	// supportingSystems lists Services to look at beside those that are recognised by their labels or name: logging,
+	// supportingSystems lists Services to look at beside those that are recognised by their labels, name or owner: logging,
 	// monitoring, tracing, GitOps.
 	// +optional
 	// +listType=map

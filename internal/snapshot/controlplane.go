@@ -32,8 +32,8 @@ type ControlPlanes struct {
 	ObjectGaps []Gap
 	// ServerNames are the names and addresses by which this cluster's API server is known.
 	ServerNames []string
-	// Resolved has the addresses of those names that are known to name servers.
-	Resolved map[string][]netip.Addr
+	// Public says of each of those names that name servers know whether it has an address of the Internet.
+	Public map[string]bool
 }
 
 // Entrance is one way to the API server.

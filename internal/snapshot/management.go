@@ -30,6 +30,8 @@ type Management struct {
 	Vantage    netip.Addr
 	// Firewall is how far the firewall on nodes is of the baseline for which it is judged.
 	Firewall Firewall
+	// Absent are Services that some baseline declares, as namespace/name, and that are not there.
+	Absent []string
 	// Gaps say what could not be read, or was left out.
 	Gaps []Gap
 }
@@ -92,6 +94,8 @@ type Door struct {
 	Addresses []netip.AddrPort
 	Names     []string
 	NodePorts []uint16
+	// Awaited says that a load balancer was asked for, and has no address yet.
+	Awaited bool
 	// Internal says that the load balancer was asked to have no public address.
 	Internal bool
 }
@@ -142,6 +146,8 @@ type APIServer struct {
 	Problem  string
 	// Anonymous is the HTTP status of a request for the list of nodes without credentials; 0 if there was no answer.
 	Anonymous int
+	// Refuses says that one of them has refused the operator what nobody has given it a right to.
+	Refuses bool
 }
 
 // Settings are those of one API server: its flags by name, without dashes, and where they are from.

@@ -36,7 +36,7 @@ func (c *choice) encryption() snapshot.NodeEncryption {
 			continue
 		}
 		if s, problem := f.unread(); problem != "" {
-			return snapshot.NodeEncryption{Unread: true, Says: s.String() + " cannot be read: " + problem}
+			return snapshot.NodeEncryption{Unread: problem != notYet, Says: s.String() + " cannot be read: " + problem}
 		}
 		if e := f.NodeEncryption(f); out.State == "" || (out.State == snapshot.Unencrypted && e.State != "") {
 			out = e
@@ -45,6 +45,9 @@ func (c *choice) encryption() snapshot.NodeEncryption {
 	return out
 }
 
+// notYet is the problem of what is being read.
+const notYet = "not yet"
+
 // unread returns a source of the engine's settings that cannot be read, or not yet, if there is one.
 func (f *Found) unread() (s snapshot.Source, problem string) {
 	if f.Reads == nil {
@@ -52,7 +55,7 @@ func (f *Found) unread() (s snapshot.Source, problem string) {
 	}
 	for _, s := range f.Reads(f) {
 		if r := f.Readings[s]; r.Problem != "" || r.Pending {
-			return s, cmp.Or(r.Problem, "not yet")
+			return s, cmp.Or(r.Problem, notYet)
 		}
 	}
 	return s, ""

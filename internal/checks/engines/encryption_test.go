@@ -112,7 +112,7 @@ func TestEncryptionBetweenNodes(t *testing.T) {
 		"Cilium, IPsec with the key of none":        {withNodes(settings("enable-ipsec", "true"), read(ciliumNode("a", "", "3"), ciliumNode("b", "", "0"))), partly, []string{"b"}},
 		"Cilium, ztunnel":                           {withNodes(settings("enable-ztunnel", "true"), both), partly, nil},
 		"Cilium, whose nodes cannot be read":        {withNodes(settings("enable-wireguard", "true"), snapshot.Reading{Problem: "no right"}), unread, nil},
-		"Cilium, whose nodes are being read":        {withNodes(settings("enable-wireguard", "true"), snapshot.Reading{Pending: true}), unread, nil},
+		"Cilium, whose nodes are being read":        {withNodes(settings("enable-wireguard", "true"), snapshot.Reading{Pending: true}), unknown, nil},
 		"Antrea, off":                               {antrea("trafficEncapMode: encap"), off, nil},
 		"Antrea, WireGuard":                         {antrea("trafficEncryptionMode: wireGuard"), on, nil},
 		"Antrea, WireGuard without encapsulation":   {antrea("trafficEncryptionMode: wireGuard\ntrafficEncapMode: noEncap"), off, nil},

@@ -6,7 +6,6 @@ package management
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 
 	"go4.org/netipx"
@@ -115,32 +114,25 @@ func apiServerPrivate(s Subject, v *verdicts) {
 		i := &s.Interfaces[n]
 		switch {
 		case i.Role != snapshot.RoleAPIServer:
-		case public(i.Address.Addr()):
+		case Public(i.Address.Addr()):
 			v.warn(reason, name(i), "its address is one of the Internet", firewall)
 		default:
 			v.skip(name(i), "its address is none of the Internet, which says nothing of forwarded ones")
 		}
 	}
 	for _, known := range s.ServerNames {
-		subject := "API server " + known
-		if a, err := netip.ParseAddr(known); err == nil {
-			if public(a) {
-				v.warn(reason, subject, "its certificate is for this address, which is one of the Internet", firewall)
-			}
-			continue
-		}
-		switch found, resolves := s.Resolved[known]; {
-		case !resolves:
-		case slices.ContainsFunc(found, public):
-			v.warn(reason, subject, "its certificate is for this name, which has an address of the Internet", firewall)
-		default:
-			v.skip(subject, "its certificate is for this name, which has no address of the Internet here")
+		a, err := netip.ParseAddr(known)
+		switch {
+		case err == nil && Public(a):
+			v.warn(reason, "API server "+known, "its certificate is for this address, which is one of the Internet", firewall)
+		case s.Public[known]:
+			v.warn(reason, "API server "+known, "its certificate is for this name, which has an address of the Internet", firewall)
 		}
 	}
 }
 
-// public says whether an address is one of the Internet.
-func public(a netip.Addr) bool {
+// Public says whether an address is one of the Internet.
+func Public(a netip.Addr) bool {
 	a = a.Unmap()
 	return a.IsGlobalUnicast() && !a.IsPrivate() && !sharedSpace.Contains(a)
 }

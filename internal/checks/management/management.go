@@ -172,4 +172,11 @@ func everythingRead(s Subject, v *verdicts) {
 			v.unseen(g.What, g.Why, g.Remedy)
 		}
 	}
+	if v.clause == Encryption {
+		for _, d := range s.Encryption.SupportingSystems {
+			if key := string(d.Namespace) + "/" + d.Service; slices.Contains(s.Absent, key) {
+				v.unseen("Service "+key, "spec.managementEncryption.supportingSystems has it, and the list of Services does not", "Correct it, or take it out")
+			}
+		}
+	}
 }

@@ -189,6 +189,13 @@ func TestChecks(t *testing.T) {
 			},
 		},
 
+		"a Service that is declared and not there": {
+			func(s *management.Subject) {
+				s.Absent = []string{"a/b", "c/d"}
+				s.Encryption.SupportingSystems = []pcinetv1alpha1.SupportingSystem{{Namespace: "a", Service: "b"}, {Namespace: "e", Service: "f"}}
+			},
+			[]string{"EverythingRead error ManagementNotObservable: Service a/b: spec.managementEncryption.supportingSystems has it, and the list of Services does not"},
+		},
 		"a load balancer for everybody": {
 			func(s *management.Subject) { s.Doors[0].Ranges = nil },
 			[]string{"ConsolesRestricted fail ConsoleExposed: Service monitoring/grafana: it leads to Grafana by LoadBalancer and lets in everybody who can reach it"},
@@ -223,9 +230,7 @@ func TestChecks(t *testing.T) {
 		"an API server whose certificate is for what is in front of it": {
 			func(s *management.Subject) {
 				s.ServerNames = []string{"kubernetes", "api.example.com", "api.internal", "10.96.0.1", "203.0.113.9", "nobody.example.com"}
-				s.Resolved = map[string][]netip.Addr{
-					"api.example.com": {netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("2606:4700::1")}, "api.internal": {netip.MustParseAddr("10.0.0.1")},
-				}
+				s.Public = map[string]bool{"api.example.com": true, "api.internal": false}
 			},
 			[]string{
 				"APIServerPrivate warn ManagementNotObservable: API server api.example.com: its certificate is for this name, which has an address of the Internet",
@@ -321,7 +326,7 @@ func TestChecks(t *testing.T) {
 			func(s *management.Subject) {
 				s.Network = snapshot.NodeEncryption{Unread: true, Says: "FelixConfiguration cannot be read: no right"}
 			},
-			[]string{"NodeTrafficEncrypted error ManagementNotObservable: Pod traffic between nodes: FelixConfiguration cannot be read: no right"},
+			[]string{"NodeTrafficEncrypted warn ManagementNotObservable: Pod traffic between nodes: whether it is encrypted is not known: FelixConfiguration cannot be read: no right"},
 		},
 		"nodes of which nothing is known": {change: func(s *management.Subject) { s.Network = snapshot.NodeEncryption{} }},
 		"nobody attests": {
@@ -402,6 +407,21 @@ func TestChecks(t *testing.T) {
 			},
 			[]string{"TrafficEncrypted error ManagementNotObservable: " + graf + "whether a UDP port encrypts cannot be seen"},
 		},
+		"a supporting system that gossips by UDP, or would": {change: func(s *management.Subject) {
+			s.Interfaces = append(s.Interfaces, s.Interfaces[grafana])
+			s.Interfaces[grafana].UDP, s.Interfaces[grafana].Sight = true, snapshot.Sight{}
+		}},
+		"a supporting system that gossips by UDP, and by TCP in the clear": {
+			func(s *management.Subject) {
+				s.Interfaces = append(s.Interfaces, s.Interfaces[grafana])
+				s.Interfaces[grafana].UDP, s.Interfaces[grafana].Sight = true, snapshot.Sight{}
+				speech(len(s.Interfaces)-1, snapshot.SpeechSilent)(s)
+			},
+			[]string{
+				"TrafficEncrypted error ManagementNotObservable: " + graf + "whether a UDP port encrypts cannot be seen",
+				"TrafficEncrypted error ManagementNotObservable: " + graf + "it takes connections and answers nothing that could be told",
+			},
+		},
 		"a server with ciphers that nobody offers": {
 			func(s *management.Subject) {
 				s.Interfaces[grafana].Sight.Version, s.Interfaces[grafana].Sight.Chain = 0, nil
@@ -471,7 +491,7 @@ func TestChecks(t *testing.T) {
 		"an RSA key that is just large enough": {change: leaf(func(c *snapshot.Certificate) { c.KeyType, c.KeyBits = "RSA", 2048 })},
 		"a key of no known kind": {
 			leaf(func(c *snapshot.Certificate) { c.KeyType, c.KeyBits = "unknown", 0 }),
-			[]string{"CertificatesFit fail CertificateUnfit: " + graf + "its key is too small: unknown with 0 bits"},
+			[]string{"CertificatesFit error ManagementNotObservable: " + graf + "its key is of a kind that is not known"},
 		},
 		"an Ed25519 key": {change: leaf(func(c *snapshot.Certificate) { c.KeyType = "Ed25519" })},
 		"a SHA-1 signature": {
@@ -577,7 +597,14 @@ func TestChecks(t *testing.T) {
 			[]string{"APIServerSettings fail AnonymousAccess: " + one + "--authorization-mode is not set, which means AlwaysAllow"},
 		},
 		"an API server that asks whom a file says": {
-			byFile, []string{"APIServerSettings error ManagementNotObservable: " + one + "who decides what anybody may do is in the file of --authorization-config, which cannot be seen"},
+			byFile, []string{"APIServerSettings error ManagementNotObservable: " + one + "who decides what anybody may do is in the file of --authorization-config, and nobody was seen to be refused"},
+		},
+		"an API server that asks whom a file says, and refuses the operator something": {
+			change: func(s *management.Subject) { byFile(s); s.APIServer.Refuses = true },
+		},
+		"an API server whose command line is not understood": {
+			flag("etcd-servers", ""),
+			[]string{"APIServerSettings error ManagementNotObservable: " + one + "its command line is not understood"},
 		},
 		"an API server that asks whom a file says, and refuses": {
 			func(s *management.Subject) { byFile(s); s.APIServer.Anonymous = 403 },
@@ -589,10 +616,12 @@ func TestChecks(t *testing.T) {
 				flags := maps.Clone(s.APIServer.Settings[0].Flags)
 				flags["authorization-mode"], flags["authorization-config"] = "", "/etc/a.yaml"
 				s.APIServer.Settings = append(s.APIServer.Settings, snapshot.Settings{Source: "Pod kube-system/b", Flags: flags})
+				s.Interfaces = append(s.Interfaces, s.Interfaces[apiServer])
+				s.Interfaces[len(s.Interfaces)-1].Address = netip.MustParseAddrPort("10.0.0.9:6443")
 			},
 			[]string{
-				"APIServerSettings error ManagementNotObservable: API server (Pod kube-system/b): who decides what anybody may do is in the file of --authorization-config, which cannot be seen",
 				"APIServerSettings warn AnonymousAccess: " + api + "it takes requests without credentials, and does not show nodes to them",
+				"APIServerSettings warn ManagementNotObservable: API server (Pod kube-system/b): who decides what anybody may do is in the file of --authorization-config, and it may have been another API server that refuses",
 			},
 		},
 		"an API server that does not verify kubelets": {

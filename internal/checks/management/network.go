@@ -23,7 +23,7 @@ func nodeTrafficEncrypted(s Subject, v *verdicts) {
 	switch n.State {
 	case snapshot.EncryptionUnknown:
 		if n.Unread {
-			v.unseen(subject, n.Says, "See the condition PolicyEngineSupported, and the operator's roles")
+			v.warn(pcinetv1alpha1.ReasonManagementNotObservable, subject, "whether it is encrypted is not known: "+n.Says, "See the condition PolicyEngineSupported, and the operator's roles")
 			return
 		}
 		v.skip(subject, cmp.Or(n.Says, "nothing in the API shows whether it is encrypted"))

@@ -83,8 +83,13 @@ func apiServerSettings(s Subject, v *verdicts) {
 		v.unseen(subject, "its settings could not be read: "+s.APIServer.Problem, "Give the operator the right to: kubectl apply --server-side -k config/management")
 		return
 	}
+	alone := len(serverAddresses(s)) < 2
 	for _, one := range s.APIServer.Settings {
-		judgeAuthorization(v, s.APIServer, one)
+		if one.Flags["etcd-servers"] == "" { // which no API server runs without
+			v.unseen(serverName(one), "its command line is not understood", "Look at it: kubectl -n kube-system get pods -l component=kube-apiserver -o yaml")
+			continue
+		}
+		judgeAuthorization(v, s.APIServer, alone, one)
 		judgeCalls(v, one)
 	}
 }
@@ -93,17 +98,23 @@ func apiServerSettings(s Subject, v *verdicts) {
 func serverName(s snapshot.Settings) string { return "API server (" + s.Source + ")" }
 
 // judgeAuthorization judges by whom an API server lets be decided who may do what. Modes are asked one after the other, and AlwaysAllow is what
-// there is without any (k8s.io/kubernetes pkg/kubeapiserver/options/authorization.go). It lets in everybody, so whoever refused somebody has none.
-func judgeAuthorization(v *verdicts, a snapshot.APIServer, s snapshot.Settings) {
-	const remedy = "Set --authorization-mode=Node,RBAC"
+// there is without any (k8s.io/kubernetes pkg/kubeapiserver/options/authorization.go). It comes to nobody whom it refuses, so an
+// API server that refuses what nobody has a right to has none. alone says that there is no other, which may be the one that refused.
+func judgeAuthorization(v *verdicts, a snapshot.APIServer, alone bool, s snapshot.Settings) {
+	const (
+		remedy        = "Set --authorization-mode=Node,RBAC"
+		noAlwaysAllow = "See that no authorizer is of type AlwaysAllow in "
+	)
 	mode, file := strings.Trim(s.Flags["authorization-mode"], "[]"), s.Flags["authorization-config"]
 	switch {
 	case strings.Contains(mode, "AlwaysAllow"):
 		v.fail(pcinetv1alpha1.ReasonAnonymousAccess, serverName(s), "--authorization-mode holds AlwaysAllow", remedy)
 	case mode == "" && file == "":
 		v.fail(pcinetv1alpha1.ReasonAnonymousAccess, serverName(s), "--authorization-mode is not set, which means AlwaysAllow", remedy)
-	case mode == "" && (a.Anonymous != http.StatusForbidden || len(a.Settings) > 1):
-		v.unseen(serverName(s), "who decides what anybody may do is in the file of --authorization-config, which cannot be seen", "See that no authorizer in "+file+" is of type AlwaysAllow")
+	case mode == "" && a.Anonymous != http.StatusForbidden && !a.Refuses:
+		v.unseen(serverName(s), "who decides what anybody may do is in the file of --authorization-config, and nobody was seen to be refused", noAlwaysAllow+file)
+	case mode == "" && !alone:
+		v.warn(pcinetv1alpha1.ReasonManagementNotObservable, serverName(s), "who decides what anybody may do is in the file of --authorization-config, and it may have been another API server that refuses", noAlwaysAllow+file)
 	default:
 		v.pass(serverName(s), "it asks who may do what")
 	}

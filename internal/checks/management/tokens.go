@@ -41,7 +41,7 @@ func tokenKeysFit(s Subject, v *verdicts) {
 		default:
 			v.pass(TokenKeyName(k), fmt.Sprintf("it is strong enough: %s with %d bits", k.KeyType, k.KeyBits))
 		}
-		v.list[len(v.list)-1].Properties = map[string]string{"keyType": k.KeyType, "keyBits": strconv.Itoa(k.KeyBits), "keySHA256": k.SPKI}
+		v.with(map[string]string{"keyType": k.KeyType, "keyBits": strconv.Itoa(k.KeyBits), "keySHA256": k.SPKI})
 	}
 }
 

@@ -6,6 +6,7 @@ package management
 import (
 	"crypto/tls"
 	"fmt"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -78,7 +79,7 @@ func unseenWhy(i *snapshot.Interface) string {
 // trafficEncrypted (4.3; PCI DSS 2.2.7, 4.2.1): whatever answers, answers TLS. Who is not there has nothing to encrypt, but an API server
 // is somewhere.
 func trafficEncrypted(s Subject, v *verdicts) {
-	found := false
+	found, beside := false, besideUDP(s)
 	for n := range s.Interfaces {
 		i := &s.Interfaces[n]
 		if _, closed := mustBeClosed[i.Role]; closed {
@@ -86,6 +87,8 @@ func trafficEncrypted(s Subject, v *verdicts) {
 		}
 		found = found || i.Role == snapshot.RoleAPIServer && i.Sight.Speech != snapshot.SpeechClosed
 		switch {
+		case i.UDP && beside[i.Address]:
+			v.skip(name(i), "it is UDP, and on the TCP port of that number nobody listens, or TLS is spoken")
 		case i.UDP:
 			v.unseen(name(i), "whether a UDP port encrypts cannot be seen", "Have its clients use TCP with TLS, and take the port out of its Service")
 		case i.Sight.Speech == snapshot.SpeechTLS:
@@ -105,6 +108,18 @@ func trafficEncrypted(s Subject, v *verdicts) {
 	if !found {
 		v.unseen("API server", "no endpoint of it that listens was found", "See kubectl get endpointslices -n default -l kubernetes.io/service-name=kubernetes")
 	}
+}
+
+// besideUDP returns where a UDP port is no way past TLS: programs that gossip, such as Alertmanager, listen on TCP and UDP of one number, and on neither
+// UDP nor TCP when they are alone, or on TCP alone with TLS.
+func besideUDP(s Subject) map[netip.AddrPort]bool {
+	out := map[netip.AddrPort]bool{}
+	for n := range s.Interfaces {
+		if i := &s.Interfaces[n]; !i.UDP && (i.Sight.Speech == snapshot.SpeechClosed || i.Sight.Speech == snapshot.SpeechTLS) {
+			out[i.Address] = true
+		}
+	}
+	return out
 }
 
 // agreed judges what speaks TLS by whether a handshake succeeds: one that does not may be for the cipher NULL.
@@ -219,16 +234,9 @@ func certificatesFit(s Subject, v *verdicts) {
 	}
 }
 
-// weak says whether a key is too small, or of a kind that nobody should use, as DSA.
+// weak says whether a key is too small. One of no bits is of a kind that nobody knows here, as DSA.
 func weak(kind string, bits int) bool {
-	switch kind {
-	case "RSA":
-		return bits < minRSA
-	case "ECDSA":
-		return bits < minEC
-	default:
-		return kind != "Ed25519"
-	}
+	return (kind == "RSA" && bits < minRSA) || (kind == "ECDSA" && bits < minEC)
 }
 
 // authority judges a certificate of a caBundle. Its age is told and has no limit: authorities are meant to outlive what they issue, and
@@ -241,6 +249,8 @@ func (s Subject) authority(v *verdicts, subject string, c *snapshot.Certificate)
 		v.fail(pcinetv1alpha1.ReasonCertificateUnfit, subject, "its caBundle holds an authority that has expired: "+c.Subject, "Remove it from its caBundle")
 	case s.Now.Before(c.NotBefore):
 		v.warn(pcinetv1alpha1.ReasonCertificateUnfit, subject, which+", which is not valid yet", "Nothing, if it is to take another's place")
+	case c.KeyBits == 0:
+		v.unseen(subject, which+", of a kind that is not known", "Look at it with openssl x509")
 	case weak(c.KeyType, c.KeyBits):
 		v.fail(pcinetv1alpha1.ReasonCertificateUnfit, subject, which+", which is too small", replace)
 	case c.NotAfter.Sub(s.Now) < s.notice(c):
@@ -277,6 +287,8 @@ func (s Subject) certificate(v *verdicts, subject string, c *snapshot.Certificat
 		bad("its certificate has expired")
 	case s.Now.Before(c.NotBefore):
 		bad("its certificate is not valid yet")
+	case c.KeyBits == 0:
+		v.unseen(subject, "its key is of a kind that is not known", "Look with openssl s_client")
 	case weak(c.KeyType, c.KeyBits):
 		bad(fmt.Sprintf("its key is too small: %s with %d bits", c.KeyType, c.KeyBits))
 	case strings.Contains(c.Signature, "SHA1") || strings.Contains(c.Signature, "MD5"):

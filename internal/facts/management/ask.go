@@ -42,7 +42,7 @@ type Asker struct {
 	Permits func(netip.AddrPort) error
 }
 
-// Ask completes an inventory. Cost: three requests to the API server and two connections to each kubelet, of up to 100 kubelets at a
+// Ask completes an inventory. Cost: four requests to the API server and two connections to each kubelet, of up to 100 kubelets at a
 // time; what there is of answers in memory.
 func (a *Asker) Ask(ctx context.Context, m *snapshot.Management) {
 	a.askAPIServer(ctx, m)
@@ -73,7 +73,20 @@ const (
 	flagzType = "application/json;as=Flagz;g=config.k8s.io;v=v1beta1"
 	nodesPath = "/api/v1/nodes?limit=1"
 	configz   = "/configz"
+	// nobodysPath is none, so that no role has it: who may get it gets that it is not found, and may get anything.
+	nobodysPath = "/pcinetwork.dev/nobodys"
 )
+
+// servers counts API servers.
+func servers(m *snapshot.Management) int {
+	out := map[netip.Addr]bool{}
+	for i := range m.Interfaces {
+		if in := &m.Interfaces[i]; in.Role == snapshot.RoleAPIServer {
+			out[in.Address.Addr()] = true
+		}
+	}
+	return len(out)
+}
 
 // askAPIServer reads the API server's flags, and sees what it answers to nobody.
 func (a *Asker) askAPIServer(ctx context.Context, m *snapshot.Management) {
@@ -93,7 +106,10 @@ func (a *Asker) askAPIServer(ctx context.Context, m *snapshot.Management) {
 				flags[name] = value
 			}
 		}
-		known.Settings = []snapshot.Settings{{Source: flagzPath, Flags: flags}}
+		if servers(m) < 2 { // what it says of itself counts more than what its node says of it
+			known.Settings = nil
+		}
+		known.Settings = append([]snapshot.Settings{{Source: flagzPath, Flags: flags}}, known.Settings...)
 	case len(known.Settings) > 0: // of static pods
 	case err != nil:
 		known.Problem = "the API server does not answer"
@@ -102,6 +118,8 @@ func (a *Asker) askAPIServer(ctx context.Context, m *snapshot.Management) {
 	default:
 		known.Problem = "the API server does not serve " + flagzPath + " as JSON, as it does since 1.36"
 	}
+	_, status, err = get(ctx, &http.Client{Transport: a.Authenticated}, a.Server+nobodysPath, "", "application/json")
+	known.Refuses = err == nil && status == http.StatusForbidden
 	strangers := a.transport(a.Roots)
 	defer strangers.CloseIdleConnections()
 	if _, status, err := get(ctx, &http.Client{Transport: strangers}, a.Server+nodesPath, "", "application/json"); err == nil {

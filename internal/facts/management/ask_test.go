@@ -241,29 +241,37 @@ func TestTheAPIServerIsAsked(t *testing.T) {
 	cases := map[string]struct {
 		handler http.HandlerFunc
 		before  snapshot.APIServer
+		servers int
 		want    snapshot.APIServer
 	}{
 		"flags of interest are kept, and no others": {
 			handler: flagz(200, `{"kind": "Flagz", "flags": {"etcd-servers": "[https://10.0.0.1:2379]", "token-auth-file": "secret"}}`),
-			want:    snapshot.APIServer{Settings: of("/flagz", "etcd-servers", "[https://10.0.0.1:2379]"), Anonymous: 403},
+			want:    snapshot.APIServer{Settings: of("/flagz", "etcd-servers", "[https://10.0.0.1:2379]"), Anonymous: 403, Refuses: true},
 		},
 		"what it says of itself counts more than a pod": {
 			handler: flagz(200, `{"kind": "Flagz", "flags": {"authorization-mode": "[Node,RBAC]"}}`), before: pod,
-			want: snapshot.APIServer{Settings: of("/flagz", "authorization-mode", "[Node,RBAC]"), Anonymous: 403},
+			want: snapshot.APIServer{Settings: of("/flagz", "authorization-mode", "[Node,RBAC]"), Anonymous: 403, Refuses: true},
+		},
+		"with two there are others than the one that answers": {
+			handler: flagz(200, `{"kind": "Flagz", "flags": {"authorization-mode": "[Node,RBAC]"}}`), before: pod, servers: 2,
+			want: snapshot.APIServer{Settings: append(of("/flagz", "authorization-mode", "[Node,RBAC]"), pod.Settings...), Anonymous: 403, Refuses: true},
 		},
 		"a pod is better than nothing": {
 			handler: flagz(404, ""), before: pod,
-			want: snapshot.APIServer{Settings: pod.Settings, Anonymous: 403},
+			want: snapshot.APIServer{Settings: pod.Settings, Anonymous: 403, Refuses: true},
 		},
-		"no right":     {handler: flagz(403, ""), want: snapshot.APIServer{Problem: "the operator has no right to get /flagz", Anonymous: 403}},
-		"an older one": {handler: flagz(404, ""), want: snapshot.APIServer{Problem: "the API server does not serve /flagz as JSON, as it does since 1.36", Anonymous: 403}},
-		"another kind": {handler: flagz(200, `{"kind": "Status"}`), want: snapshot.APIServer{Problem: "the API server does not serve /flagz as JSON, as it does since 1.36", Anonymous: 403}},
+		"no right":     {handler: flagz(403, ""), want: snapshot.APIServer{Problem: "the operator has no right to get /flagz", Anonymous: 403, Refuses: true}},
+		"an older one": {handler: flagz(404, ""), want: snapshot.APIServer{Problem: "the API server does not serve /flagz as JSON, as it does since 1.36", Anonymous: 403, Refuses: true}},
+		"another kind": {handler: flagz(200, `{"kind": "Status"}`), want: snapshot.APIServer{Problem: "the API server does not serve /flagz as JSON, as it does since 1.36", Anonymous: 403, Refuses: true}},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := server(t, tc.handler)
 			m := &snapshot.Management{APIServer: tc.before}
+			for n := range tc.servers {
+				m.Interfaces = append(m.Interfaces, snapshot.Interface{Role: snapshot.RoleAPIServer, Address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(n)}), 6443)})
+			}
 			trusting(s).Ask(t.Context(), m)
 			if diff := cmp.Diff(tc.want, m.APIServer); diff != "" {
 				t.Errorf("answers (-want +got):\n%s", diff)

@@ -117,6 +117,9 @@ func (i *inventory) endpoints(ctx context.Context) {
 			if t.port == 0 || e.name == *t.portName {
 				like, a := t.like, e.address.Addr()
 				like.Address, like.UDP, like.Mesh, like.Pod = e.address, e.udp, i.meshed[a], !i.own[a]
+				if i.excluded[e.address] {
+					like.Mesh = ""
+				}
 				i.add(like)
 			}
 		}

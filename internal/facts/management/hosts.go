@@ -22,6 +22,9 @@ import (
 // apiServerName is a name that every API server's certificate holds, and its clients in the cluster ask for.
 const apiServerName = "kubernetes.default.svc"
 
+// apiServerProgram is its name, which kubeadm and RKE2 give to its container and as label component to its pod.
+const apiServerProgram = "kube-apiserver"
+
 // apiServerService is the name of its Service and, in k8s.io/kubernetes pkg/controlplane/reconcilers, of the EndpointSlice of that.
 const apiServerService = "kubernetes"
 
@@ -117,11 +120,8 @@ func (i *inventory) controlPlane(ctx context.Context) {
 			if address, err := netip.ParseAddr(pod.Status.HostIP); err == nil && i.hosts[address] == "" {
 				i.hosts[address] = "Pod " + pod.Namespace + "/" + pod.Name
 			}
-			if pod.Labels["component"] == "kube-apiserver" && len(pod.Spec.Containers) > 0 {
-				c := pod.Spec.Containers[0]
-				i.out.APIServer.Settings = append(i.out.APIServer.Settings, snapshot.Settings{
-					Source: "Pod " + pod.Namespace + "/" + pod.Name, Flags: commandLine(slices.Concat(c.Command, c.Args)),
-				})
+			if pod.Labels["component"] == apiServerProgram {
+				i.out.APIServer.Settings = append(i.out.APIServer.Settings, snapshot.Settings{Source: "Pod " + pod.Namespace + "/" + pod.Name, Flags: flagsOf(pod)})
 			}
 		}
 	}, client.InNamespace(metav1.NamespaceSystem), client.MatchingLabels{"tier": "control-plane"})
@@ -135,11 +135,24 @@ func (i *inventory) controlPlane(ctx context.Context) {
 // flagsOfInterest are those of the API server that are judged. Others may be secret, and are not kept.
 var flagsOfInterest = []string{"authorization-mode", "authorization-config", "etcd-servers", "etcd-cafile", "etcd-certfile", "kubelet-certificate-authority"}
 
-// commandLine reads the flags of interest, which all have the form --name=value in a static pod.
+// flagsOf reads the command line of an API server's pod, whose container has the name of the program, unless it has only one.
+func flagsOf(pod *corev1.Pod) map[string]string {
+	for _, c := range pod.Spec.Containers {
+		if c.Name == apiServerProgram || len(pod.Spec.Containers) == 1 {
+			return commandLine(slices.Concat(c.Command, c.Args))
+		}
+	}
+	return nil
+}
+
+// commandLine reads the flags of interest, as --name=value or --name value.
 func commandLine(args []string) map[string]string {
 	out := map[string]string{}
-	for _, arg := range args {
-		name, value, _ := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+	for n, arg := range args {
+		name, value, inline := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+		if !inline && n+1 < len(args) && !strings.HasPrefix(args[n+1], "-") {
+			value = args[n+1]
+		}
 		if slices.Contains(flagsOfInterest, name) {
 			out[name] = value
 		}

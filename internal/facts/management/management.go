@@ -23,6 +23,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
 	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
 )
 
@@ -79,6 +80,8 @@ type inventory struct {
 	// says so, set by mesh for endpoints.
 	monitors []monitor
 	meshed   map[netip.Addr]string
+	// excluded are ports of such pods that are not their proxy's.
+	excluded map[netip.AddrPort]bool
 	// hosts are those of the control plane, set by nodes and controlPlane.
 	hosts map[netip.Addr]string
 	// own are the addresses of nodes, set by nodes, and of the API server, by apiServer; placed are those of pods, set by pods.
@@ -98,6 +101,18 @@ type target struct {
 	portName *string
 	// scraped says that nothing but a ServiceMonitor selects it.
 	scraped bool
+}
+
+// Declared returns the Services that baselines declare to be supporting systems.
+func Declared(baselines []pcinetv1alpha1.PCINetworkBaseline) (out []types.NamespacedName) {
+	for i := range baselines {
+		if e := baselines[i].Spec.ManagementEncryption; e != nil {
+			for _, s := range e.SupportingSystems {
+				out = append(out, types.NamespacedName{Namespace: string(s.Namespace), Name: s.Service})
+			}
+		}
+	}
+	return out
 }
 
 // Take makes an inventory. declared are Services that belong to it whatever they look like. It never fails: what cannot be read is a
@@ -129,7 +144,7 @@ func Take(ctx context.Context, r client.Reader, declared []types.NamespacedName)
 func newInventory(r client.Reader, declared []types.NamespacedName) *inventory {
 	i := &inventory{
 		reader: r, declared: map[types.NamespacedName]bool{}, systems: map[types.NamespacedName]string{}, hosts: map[netip.Addr]string{},
-		meshed: map[netip.Addr]string{}, own: map[netip.Addr]bool{}, placed: map[place]bool{}, strict: map[string]string{}, loose: map[string]bool{},
+		meshed: map[netip.Addr]string{}, excluded: map[netip.AddrPort]bool{}, own: map[netip.Addr]bool{}, placed: map[place]bool{}, strict: map[string]string{}, loose: map[string]bool{},
 	}
 	for _, d := range declared {
 		i.declared[d] = true
@@ -137,11 +152,11 @@ func newInventory(r client.Reader, declared []types.NamespacedName) *inventory {
 	return i
 }
 
-// pages lists a kind in pages, and calls each with every one. resource names it for people.
+// pages lists a kind in pages, and calls each with every one. resource names it for people. It returns false if not everything could be listed.
 func pages[T any, L interface {
 	*T
 	client.ObjectList
-}](ctx context.Context, i *inventory, resource string, each func(L), opts ...client.ListOption) {
+}](ctx context.Context, i *inventory, resource string, each func(L), opts ...client.ListOption) bool {
 	for more := ""; ; {
 		list := L(new(T)) // not the last one again: what JSON does not hold would stay in its items
 		if u, is := any(list).(*unstructured.UnstructuredList); is {
@@ -149,11 +164,11 @@ func pages[T any, L interface {
 		}
 		if err := i.reader.List(ctx, list, append([]client.ListOption{client.Limit(page), client.Continue(more)}, opts...)...); err != nil {
 			i.gap(resource, err)
-			return
+			return false
 		}
 		each(list)
 		if more = list.GetContinue(); more == "" {
-			return
+			return true
 		}
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -47,13 +49,17 @@ func (i *inventory) asksFor(namespace string) string {
 	return why
 }
 
-// besides are annotations by which some ports of a pod are not its proxy's (istio.io, Resource Annotations).
-var besides = []string{"traffic.sidecar.istio.io/excludeInboundPorts", "traffic.sidecar.istio.io/includeInboundPorts"}
+// Annotations by which ports of a pod are not its proxy's (istio.io, Resource Annotations). Its injector excludes the port of the proxy's own status
+// itself. Which ports are included is not taken apart: unless it is all of them, nothing is known of the pod.
+const (
+	excludePorts = "traffic.sidecar.istio.io/excludeInboundPorts"
+	includePorts = "traffic.sidecar.istio.io/includeInboundPorts"
+)
 
-// member notes the addresses of a pod that is a member of the mesh, with all its ports. One on the host's network never is.
+// member notes the addresses of a pod that is a member of the mesh. One on the host's network never is.
 func (i *inventory) member(p *corev1.Pod, why string) {
 	proxy := slices.ContainsFunc(slices.Concat(p.Spec.InitContainers, p.Spec.Containers), func(c corev1.Container) bool { return c.Name == "istio-proxy" })
-	if slices.ContainsFunc(besides, func(key string) bool { return p.Annotations[key] != "" && p.Annotations[key] != "*" }) {
+	if included, set := p.Annotations[includePorts]; set && included != "*" {
 		return
 	}
 	if p.Spec.HostNetwork || (!proxy && p.Annotations["ambient.istio.io/redirection"] != "enabled") {
@@ -62,6 +68,11 @@ func (i *inventory) member(p *corev1.Pod, why string) {
 	for _, ip := range p.Status.PodIPs {
 		if a, err := netip.ParseAddr(ip.IP); err == nil {
 			i.meshed[a] = why
+			for text := range strings.SplitSeq(p.Annotations[excludePorts], ",") {
+				if port, err := strconv.ParseUint(strings.TrimSpace(text), 10, 16); err == nil {
+					i.excluded[netip.AddrPortFrom(a, uint16(port))] = true
+				}
+			}
 		}
 	}
 }

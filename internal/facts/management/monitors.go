@@ -126,6 +126,9 @@ func (i *inventory) scraped(s *corev1.Service) {
 			continue
 		}
 		for _, p := range s.Spec.Ports {
+			if p.Protocol == corev1.ProtocolUDP { // nobody scrapes one
+				continue
+			}
 			if m.all || slices.Contains(m.ports, p.Name) || slices.Contains(m.behind, p.TargetPort) {
 				key := types.NamespacedName{Namespace: s.Namespace, Name: s.Name}
 				i.targets = append(i.targets, &target{service: key, port: p.Port, portName: new(p.Name), scraped: true, like: snapshot.Interface{

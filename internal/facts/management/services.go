@@ -15,6 +15,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -72,7 +73,7 @@ func (i *inventory) services(ctx context.Context) {
 	for _, t := range i.targets {
 		wanted[t.service] = append(wanted[t.service], t)
 	}
-	pages(ctx, i, "services", func(list *corev1.ServiceList) {
+	listed := pages(ctx, i, "services", func(list *corev1.ServiceList) {
 		for n := range list.Items {
 			s := &list.Items[n]
 			key := client.ObjectKeyFromObject(s)
@@ -89,13 +90,17 @@ func (i *inventory) services(ctx context.Context) {
 			}
 			delete(missing, key)
 			object := "Service " + key.String()
-			if key == apiService || s.Spec.Selector["component"] == "kube-apiserver" {
+			if key == apiService || (s.Namespace == metav1.NamespaceSystem && s.Spec.Selector["component"] == apiServerProgram) {
+				i.systems[key] = apiSystem
 				i.serviceDoors(s, object, apiSystem)
 			}
 			switch {
 			case s.Spec.Type == corev1.ServiceTypeExternalName:
 				if system != "" || wanted[key] != nil {
-					i.undialled(object, "it is a name for a host outside of the cluster, which is not dialled", "Look at it by hand")
+					asked := i.declared[key] || wanted[key] != nil
+					i.out.Gaps = append(i.out.Gaps, snapshot.Gap{
+						What: object, Why: "it is a name for a host outside of the cluster, which is not dialled", Remedy: "Look at it by hand", Traffic: asked, Minor: !asked,
+					})
 				}
 				continue
 			case system == "":
@@ -107,14 +112,11 @@ func (i *inventory) services(ctx context.Context) {
 			i.serviceDoors(s, object, system)
 		}
 	})
-	for _, key := range slices.SortedFunc(maps.Keys(missing), func(a, b types.NamespacedName) int { return cmp.Compare(a.String(), b.String()) }) {
-		i.undialled("Service "+key.String(), "spec.managementEncryption.supportingSystems has it, and the list of Services does not", "Correct it, or take it out")
+	if listed {
+		for key := range missing {
+			i.out.Absent = append(i.out.Absent, key.String())
+		}
 	}
-}
-
-// undialled notes that what something speaks is not seen.
-func (i *inventory) undialled(what, why, remedy string) {
-	i.out.Gaps = append(i.out.Gaps, snapshot.Gap{What: what, Why: why, Remedy: remedy, Traffic: true})
 }
 
 // Annotations by which a load balancer or an ingress controller is told whom to let in, and that it is internal.
@@ -175,7 +177,7 @@ func (i *inventory) serviceDoors(s *corev1.Service, object, system string) {
 		if len(ranges) == 0 {
 			ranges, _ = annotated(s.Annotations, serviceRanges)
 		}
-		d.Ranges, d.Internal = rangesOf(ranges), isInternal(s.Annotations)
+		d.Ranges, d.Internal, d.Awaited = rangesOf(ranges), isInternal(s.Annotations), len(s.Status.LoadBalancer.Ingress) == 0
 		for _, in := range s.Status.LoadBalancer.Ingress {
 			d.Addresses = append(d.Addresses, portsAt(in.IP, tcpPorts(s))...)
 			d.Names = append(d.Names, named(in.Hostname, tcpPorts(s))...)
@@ -241,7 +243,6 @@ func nodePorts(s *corev1.Service) []uint16 {
 
 // ingresses finds the doors to supporting systems that are Ingresses.
 func (i *inventory) ingresses(ctx context.Context) {
-	i.systems[apiService] = apiSystem
 	pages(ctx, i, "ingresses.networking.k8s.io", func(list *networkingv1.IngressList) {
 		for n := range list.Items {
 			in := &list.Items[n]
@@ -258,20 +259,12 @@ var apiService = types.NamespacedName{Namespace: corev1.NamespaceDefault, Name: 
 
 const apiSystem = "the API server"
 
-// webPorts are those of every Ingress.
-var webPorts = []uint16{80, 443}
-
 func ingressDoor(in *networkingv1.Ingress, system string) snapshot.Door {
 	ranges, by := annotated(in.Annotations, ingressRanges)
-	d := snapshot.Door{
+	return snapshot.Door{
 		Object: "Ingress " + in.Namespace + "/" + in.Name, System: system, Kind: "Ingress",
 		Ranges: rangesOf(ranges), By: strings.Join(by, ", "), Internal: isInternal(in.Annotations),
 	}
-	for _, at := range in.Status.LoadBalancer.Ingress {
-		d.Addresses = append(d.Addresses, portsAt(at.IP, webPorts)...)
-		d.Names = append(d.Names, named(at.Hostname, webPorts)...)
-	}
-	return d
 }
 
 // behind says which supporting system an Ingress leads to.

@@ -136,8 +136,8 @@ func TestEndpoints(t *testing.T) {
 
 func TestFlagsOfAStaticPod(t *testing.T) {
 	t.Parallel()
-	got := commandLine([]string{"kube-apiserver", "--etcd-servers=https://127.0.0.1:2379", "--token-auth-file=secret", "--authorization-mode=RBAC", "kubelet-certificate-authority"})
-	want := map[string]string{"etcd-servers": "https://127.0.0.1:2379", "authorization-mode": "RBAC", "kubelet-certificate-authority": ""}
+	got := commandLine([]string{"kube-apiserver", "--etcd-servers=https://127.0.0.1:2379", "--token-auth-file=secret", "--authorization-mode", "Node,RBAC", "kubelet-certificate-authority"})
+	want := map[string]string{"etcd-servers": "https://127.0.0.1:2379", "authorization-mode": "Node,RBAC", "kubelet-certificate-authority": ""}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("flags (-want +got):\n%s", diff)
 	}

@@ -63,7 +63,7 @@ func NewDialer(scope *Scope) *Dialer {
 	return &Dialer{scope: scope, limiter: rate.NewLimiter(Rate, Workers), dialer: net.Dialer{Timeout: connectTimeout, KeepAlive: -1}, clock: clock.RealClock{}}
 }
 
-// Look returns what was seen of each target, in their order. Cost: at most five connections a target. When ctx ends, the rest is
+// Look returns what was seen of each target, in their order. Cost: at most six connections a target. When ctx ends, the rest is
 // NotDialled.
 func (d *Dialer) Look(ctx context.Context, targets []Target) []snapshot.Sight {
 	out := make([]snapshot.Sight, len(targets))

@@ -210,21 +210,27 @@ func certificates(t *testing.T, ca *authority) map[string]hostile {
 func clients(t *testing.T, ca *authority) map[string]hostile {
 	t.Helper()
 	cert := ca.issue(t, nil, nil)
-	asking := func(highest uint16, auth tls.ClientAuthType) netip.AddrPort {
+	asking := func(highest uint16, auth tls.ClientAuthType, as func(net.Conn) net.Conn) netip.AddrPort {
 		config := suites(cert, tls.VersionTLS12, highest)
 		config.ClientAuth, config.ClientCAs = auth, x509.NewCertPool()
-		return serve(t, overTLS(config, nil))
+		return serve(t, func(c net.Conn) { overTLS(config, nil)(as(c)) })
+	}
+	plainly := func(c net.Conn) net.Conn { return c }
+	late := func(after time.Duration) func(net.Conn) net.Conn {
+		return func(c net.Conn) net.Conn { return &later{Conn: c, after: after} }
 	}
 	wants := func(what snapshot.ClientCertificate) func(*snapshot.Sight) {
 		return func(s *snapshot.Sight) { s.ClientCertificate = what }
 	}
 	return map[string]hostile{
-		"asks for a client certificate": {at: asking(tls.VersionTLS13, tls.RequestClientCert), want: good(wants(snapshot.ClientCertificateOptional))},
-		"requires a client certificate": {at: asking(tls.VersionTLS13, tls.RequireAndVerifyClientCert), want: good(wants(snapshot.ClientCertificateRequired))},
-		"requires a client certificate, TLS 1.2": {at: asking(tls.VersionTLS12, tls.RequireAndVerifyClientCert), want: good(func(s *snapshot.Sight) {
+		"asks for a client certificate": {at: asking(tls.VersionTLS13, tls.RequestClientCert, plainly), want: good(wants(snapshot.ClientCertificateOptional))},
+		"requires a client certificate": {at: asking(tls.VersionTLS13, tls.RequireAndVerifyClientCert, plainly), want: good(wants(snapshot.ClientCertificateRequired))},
+		"requires a client certificate, TLS 1.2": {at: asking(tls.VersionTLS12, tls.RequireAndVerifyClientCert, plainly), want: good(func(s *snapshot.Sight) {
 			s.ClientCertificate, s.Version, s.Cipher = snapshot.ClientCertificateRequired, tls.VersionTLS12, tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
 		})},
-		"OpenSSL requires a client certificate": {at: openSSLServer(t, cert, "-Verify", "1", "-tls1_3"), want: good(wants(snapshot.ClientCertificateRequired))},
+		"requires a client certificate, and says so late": {at: asking(tls.VersionTLS13, tls.RequireAndVerifyClientCert, late(time.Second)), want: good(wants(snapshot.ClientCertificateRequired))},
+		"asks for a client certificate, and hangs up":     {at: asking(tls.VersionTLS13, tls.RequireAndVerifyClientCert, late(0)), want: good(wants(""))},
+		"OpenSSL requires a client certificate":           {at: openSSLServer(t, cert, "-Verify", "1", "-tls1_3"), want: good(wants(snapshot.ClientCertificateRequired))},
 	}
 }
 

@@ -72,6 +72,30 @@ func overTLS(config *tls.Config, inside *atomic.Int64) func(net.Conn) {
 	}
 }
 
+// later is a connection whose server answers the client's second flight late, or hangs up if that is not at all.
+type later struct {
+	net.Conn
+	answered, again bool
+	after           time.Duration
+}
+
+func (c *later) Read(p []byte) (int, error) {
+	c.again = c.again || c.answered
+	return c.Conn.Read(p)
+}
+
+func (c *later) Write(p []byte) (int, error) {
+	c.answered = true
+	switch {
+	case !c.again:
+	case c.after == 0:
+		return 0, c.Close()
+	default:
+		time.Sleep(c.after)
+	}
+	return c.Conn.Write(p)
+}
+
 // says sends a text to whoever connects.
 func says(banner string) func(net.Conn) {
 	return func(c net.Conn) {

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"syscall"
 	"time"
 
@@ -28,10 +29,7 @@ func (d *Dialer) greet(ctx context.Context, c *conn, t Target, s *snapshot.Sight
 	if err == nil {
 		s.ClientCertificate = snapshot.ClientCertificateIgnored
 		if asked {
-			// Since TLS 1.3 a server says after the handshake that it wanted a certificate. It needs at least as long as it took for that.
-			_ = client.SetReadDeadline(d.clock.Now().Add(min(answerTimeout, 500*time.Millisecond+2*d.clock.Since(began))))
-			_, err = client.Read(make([]byte, 1))
-			s.ClientCertificate = snapshot.ClientCertificateOptional
+			s.ClientCertificate = d.insists(ctx, client, t, d.clock.Since(began))
 		}
 	}
 	switch {
@@ -41,6 +39,39 @@ func (d *Dialer) greet(ctx context.Context, c *conn, t Target, s *snapshot.Sight
 		s.Detail = "It speaks TLS, but no handshake succeeds: " + cause(err) + "."
 	}
 	return err
+}
+
+// insists says what becomes of whoever shows no certificate to a server that asked for one, "" if that cannot be told. Since TLS 1.3 a server says so
+// after the handshake, for which it needs at least as long as that took; one that then says nothing is asked within a handshake of TLS 1.2.
+func (d *Dialer) insists(ctx context.Context, client *tls.Conn, t Target, took time.Duration) snapshot.ClientCertificate {
+	if client.ConnectionState().Version < tls.VersionTLS13 {
+		return snapshot.ClientCertificateOptional
+	}
+	_ = client.SetReadDeadline(d.clock.Now().Add(min(answerTimeout, 100*time.Millisecond+2*took)))
+	switch _, err := client.Read(make([]byte, 1)); {
+	case err == nil:
+		return snapshot.ClientCertificateOptional
+	case alert(err):
+		return snapshot.ClientCertificateRequired
+	case !errors.Is(err, os.ErrDeadlineExceeded): // it hangs up, for whatever cause
+		return ""
+	}
+	c, err := d.again(ctx, t.Address)
+	if err != nil {
+		return ""
+	}
+	var s snapshot.Sight
+	var asked bool
+	err = tls.Client(c, t.taking(offer{tls.VersionTLS10, tls.VersionTLS12, everything()}, &s, &asked)).HandshakeContext(ctx)
+	_ = c.Close()
+	switch {
+	case err == nil && asked:
+		return snapshot.ClientCertificateOptional
+	case asked && alert(err):
+		return snapshot.ClientCertificateRequired
+	default:
+		return ""
+	}
 }
 
 // cause says why a handshake failed, without what the other side sent.

@@ -14,7 +14,6 @@ import (
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	pcinetv1alpha1 "github.com/pcinetwork/pci-network-baseline/api/v1alpha1"
@@ -43,7 +42,7 @@ func PlanOf(ctx context.Context, r client.Reader, server string, pods bool) (Pla
 	if err := r.List(ctx, &nodes); err != nil {
 		return p, fmt.Errorf("listing nodes: %w", err)
 	}
-	m := management.Take(ctx, r, declaredIn(baselines.Items))
+	m := management.Take(ctx, r, management.Declared(baselines.Items))
 	for _, g := range m.Gaps {
 		p.Missing = append(p.Missing, g.What+": "+g.Why)
 	}
@@ -62,27 +61,17 @@ func PlanOf(ctx context.Context, r client.Reader, server string, pods bool) (Pla
 		}
 	}
 	for _, d := range m.Doors {
+		if d.Kind == "Ingress" { // whose controller answers everybody, and decides by request
+			continue
+		}
 		p.door(ctx, d, nodes.Items)
 	}
 	return p, p.server(ctx, server)
 }
 
-// declaredIn returns the Services that belong to the inventory whatever they look like.
-func declaredIn(baselines []pcinetv1alpha1.PCINetworkBaseline) (out []types.NamespacedName) {
-	for i := range baselines {
-		if e := baselines[i].Spec.ManagementEncryption; e != nil {
-			for _, s := range e.SupportingSystems {
-				out = append(out, types.NamespacedName{Namespace: string(s.Namespace), Name: s.Service})
-			}
-		}
-	}
-	return out
-}
-
 // door adds where a door is. One that has no address yet, or whose name nobody knows, is missing.
 func (p *Plan) door(ctx context.Context, d snapshot.Door, nodes []corev1.Node) {
-	at := doorsOf(d, nodes)
-	for _, a := range at {
+	for _, a := range doorsOf(d, nodes) {
 		p.add(a, d.System, d.Object)
 	}
 	for _, name := range d.Names {
@@ -90,7 +79,7 @@ func (p *Plan) door(ctx context.Context, d snapshot.Door, nodes []corev1.Node) {
 			p.Missing = append(p.Missing, d.Object+": "+err.Error())
 		}
 	}
-	if len(d.Addresses)+len(d.Names) == 0 && (len(at) == 0 || d.Kind == string(corev1.ServiceTypeLoadBalancer)) {
+	if d.Awaited {
 		p.Missing = append(p.Missing, d.Object+": it has no address yet")
 	}
 }

@@ -24,12 +24,11 @@ func TestDoors(t *testing.T) {
 		door          snapshot.Door
 		want, missing []string
 	}{
-		"a load balancer":                         {door: snapshot.Door{Kind: "LoadBalancer", Addresses: at}, want: []string{"203.0.113.7:443"}},
-		"a load balancer with a name":             {door: snapshot.Door{Kind: "LoadBalancer", Names: []string{"localhost:443"}}, want: []string{"127.0.0.1:443"}},
-		"a load balancer that is not there yet":   {door: snapshot.Door{Object: "Service a/b", Kind: "LoadBalancer", NodePorts: []uint16{30443}}, want: []string{"10.0.0.1:30443"}, missing: []string{"Service a/b: it has no address yet"}},
-		"node ports":                              {door: snapshot.Door{Kind: "NodePort", NodePorts: []uint16{30443}}, want: []string{"10.0.0.1:30443"}},
-		"an Ingress that no controller has taken": {door: snapshot.Door{Object: "Ingress a/b", Kind: "Ingress"}, missing: []string{"Ingress a/b: it has no address yet"}},
-		"a name that is none":                     {door: snapshot.Door{Object: "Service a/b", Kind: "LoadBalancer", Names: []string{"x"}}, missing: []string{"Service a/b: address x: missing port in address"}},
+		"a load balancer":                       {door: snapshot.Door{Kind: "LoadBalancer", Addresses: at}, want: []string{"203.0.113.7:443"}},
+		"a load balancer with a name":           {door: snapshot.Door{Kind: "LoadBalancer", Names: []string{"localhost:443"}}, want: []string{"127.0.0.1:443"}},
+		"a load balancer that is not there yet": {door: snapshot.Door{Object: "Service a/b", Kind: "LoadBalancer", NodePorts: []uint16{30443}, Awaited: true}, want: []string{"10.0.0.1:30443"}, missing: []string{"Service a/b: it has no address yet"}},
+		"node ports":                            {door: snapshot.Door{Kind: "NodePort", NodePorts: []uint16{30443}}, want: []string{"10.0.0.1:30443"}},
+		"a name that is none":                   {door: snapshot.Door{Object: "Service a/b", Kind: "LoadBalancer", Names: []string{"x"}}, missing: []string{"Service a/b: address x: missing port in address"}},
 	} {
 		var p Plan
 		p.door(t.Context(), tc.door, nodes)
