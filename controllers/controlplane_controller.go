@@ -142,7 +142,8 @@ func (r *ControlPlaneReconciler) publicOf(ctx context.Context, names []string, b
 		switch was, had := before[name]; {
 		case errs[i] == nil:
 			out[name] = slices.ContainsFunc(found[i], checks.Public)
-		case had && !(errors.As(errs[i], &missing) && missing.IsNotFound):
+		case errors.As(errs[i], &missing) && missing.IsNotFound:
+		case had:
 			out[name] = was
 		}
 	}

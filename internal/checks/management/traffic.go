@@ -87,26 +87,32 @@ func trafficEncrypted(s Subject, v *verdicts) {
 		}
 		found = found || i.Role == snapshot.RoleAPIServer && i.Sight.Speech != snapshot.SpeechClosed
 		switch {
-		case i.UDP && beside[i.Address]:
-			v.skip(name(i), "it is UDP, and on the TCP port of that number nobody listens, or TLS is spoken")
 		case i.UDP:
-			v.unseen(name(i), "whether a UDP port encrypts cannot be seen", "Have its clients use TCP with TLS, and take the port out of its Service")
+			gossip(v, i, beside[i.Address])
 		case i.Sight.Speech == snapshot.SpeechTLS:
 			agreed(v, i)
 		case i.Sight.Speech == snapshot.SpeechPlain:
 			v.fail(pcinetv1alpha1.ReasonPlaintext, name(i), "it answers in the clear", plainRemedy(i))
 		case i.Sight.Speech == snapshot.SpeechSilent && i.Mesh != "":
 			v.pass(name(i), "it does not answer whoever is outside of its mesh: "+i.Mesh)
-		case i.Sight.Speech == snapshot.SpeechClosed:
-			v.skip(name(i), "nobody listens there")
-		case i.Sight.Speech == snapshot.SpeechUnreachable && expectedUnreachable[i.Role]:
-			v.skip(name(i), "it does not answer from here; most bind it to their own host")
 		default:
-			v.unseen(name(i), unseenWhy(i), reach)
+			quiet(v, i)
 		}
 	}
 	if !found {
 		v.unseen("API server", "no endpoint of it that listens was found", "See kubectl get endpointslices -n default -l kubernetes.io/service-name=kubernetes")
+	}
+}
+
+// quiet judges what says nothing.
+func quiet(v *verdicts, i *snapshot.Interface) {
+	switch {
+	case i.Sight.Speech == snapshot.SpeechClosed:
+		v.skip(name(i), "nobody listens there")
+	case i.Sight.Speech == snapshot.SpeechUnreachable && expectedUnreachable[i.Role]:
+		v.skip(name(i), "it does not answer from here; most bind it to their own host")
+	default:
+		v.unseen(name(i), unseenWhy(i), reach)
 	}
 }
 
@@ -120,6 +126,15 @@ func besideUDP(s Subject) map[netip.AddrPort]bool {
 		}
 	}
 	return out
+}
+
+// gossip judges a UDP port by the TCP port of its number.
+func gossip(v *verdicts, i *snapshot.Interface, sound bool) {
+	if sound {
+		v.skip(name(i), "it is UDP, and on the TCP port of that number nobody listens, or TLS is spoken")
+		return
+	}
+	v.unseen(name(i), "whether a UDP port encrypts cannot be seen", "Have its clients use TCP with TLS, and take the port out of its Service")
 }
 
 // agreed judges what speaks TLS by whether a handshake succeeds: one that does not may be for the cipher NULL.

@@ -77,45 +77,52 @@ func (i *inventory) services(ctx context.Context) {
 		for n := range list.Items {
 			s := &list.Items[n]
 			key := client.ObjectKeyFromObject(s)
-			for _, t := range wanted[key] {
-				for _, p := range s.Spec.Ports {
-					if p.Port == t.port {
-						t.portName = new(p.Name)
-					}
-				}
-			}
-			system := recognise(s)
-			if system == "" && i.declared[key] {
-				system = s.Name
-			}
 			delete(missing, key)
-			object := "Service " + key.String()
-			if key == apiService || (s.Namespace == metav1.NamespaceSystem && s.Spec.Selector["component"] == apiServerProgram) {
-				i.systems[key] = apiSystem
-				i.serviceDoors(s, object, apiSystem)
-			}
-			switch {
-			case s.Spec.Type == corev1.ServiceTypeExternalName:
-				if system != "" || wanted[key] != nil {
-					asked := i.declared[key] || wanted[key] != nil
-					i.out.Gaps = append(i.out.Gaps, snapshot.Gap{
-						What: object, Why: "it is a name for a host outside of the cluster, which is not dialled", Remedy: "Look at it by hand", Traffic: asked, Minor: !asked,
-					})
-				}
-				continue
-			case system == "":
-				i.scraped(s)
-				continue
-			}
-			i.systems[key] = system
-			i.targets = append(i.targets, &target{service: key, like: snapshot.Interface{Role: snapshot.RoleSupporting, Object: object, System: system}})
-			i.serviceDoors(s, object, system)
+			named(wanted[key], s)
+			i.service(s, key, wanted[key] != nil)
 		}
 	})
 	if listed {
 		for key := range missing {
 			i.out.Absent = append(i.out.Absent, key.String())
 		}
+		slices.Sort(i.out.Absent)
+	}
+}
+
+// named gives targets the names of the ports of their Service.
+func named(wanted []*target, s *corev1.Service) {
+	for _, t := range wanted {
+		for _, p := range s.Spec.Ports {
+			if p.Port == t.port {
+				t.portName = new(p.Name)
+			}
+		}
+	}
+}
+
+// service finds what one Service is; wanted says that others have asked for it.
+func (i *inventory) service(s *corev1.Service, key types.NamespacedName, wanted bool) {
+	system, object := recognise(s), "Service "+key.String()
+	if system == "" && i.declared[key] {
+		system = s.Name
+	}
+	if key == apiService || (s.Namespace == metav1.NamespaceSystem && s.Spec.Selector["component"] == apiServerProgram) {
+		i.systems[key] = apiSystem
+		i.serviceDoors(s, object, apiSystem)
+	}
+	switch asked := wanted || i.declared[key]; {
+	case s.Spec.Type == corev1.ServiceTypeExternalName && (asked || system != ""):
+		i.out.Gaps = append(i.out.Gaps, snapshot.Gap{
+			What: object, Why: "it is a name for a host outside of the cluster, which is not dialled", Remedy: "Look at it by hand", Traffic: asked, Minor: !asked,
+		})
+	case s.Spec.Type == corev1.ServiceTypeExternalName:
+	case system == "":
+		i.scraped(s)
+	default:
+		i.systems[key] = system
+		i.targets = append(i.targets, &target{service: key, like: snapshot.Interface{Role: snapshot.RoleSupporting, Object: object, System: system}})
+		i.serviceDoors(s, object, system)
 	}
 }
 
@@ -180,7 +187,7 @@ func (i *inventory) serviceDoors(s *corev1.Service, object, system string) {
 		d.Ranges, d.Internal, d.Awaited = rangesOf(ranges), isInternal(s.Annotations), len(s.Status.LoadBalancer.Ingress) == 0
 		for _, in := range s.Status.LoadBalancer.Ingress {
 			d.Addresses = append(d.Addresses, portsAt(in.IP, tcpPorts(s))...)
-			d.Names = append(d.Names, named(in.Hostname, tcpPorts(s))...)
+			d.Names = append(d.Names, hostPorts(in.Hostname, tcpPorts(s))...)
 		}
 		i.out.Doors = append(i.out.Doors, d)
 	case corev1.ServiceTypeNodePort:
@@ -219,8 +226,8 @@ func portsAt(address string, ports []uint16) []netip.AddrPort {
 	return out
 }
 
-// named returns ports at a host, as host:port; none where it has no name.
-func named(host string, ports []uint16) []string {
+// hostPorts returns ports at a host, as host:port; none where it has no name.
+func hostPorts(host string, ports []uint16) []string {
 	if host == "" {
 		return nil
 	}
