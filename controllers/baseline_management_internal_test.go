@@ -4,6 +4,7 @@
 package controllers
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -139,7 +140,11 @@ func TestNothingIsKnownOfManagementBeforeALook(t *testing.T) {
 
 // Silence is believed the second time, and meanwhile what was seen before holds. What is certain holds for an hour.
 func TestSilenceIsBelievedTheSecondTime(t *testing.T) {
-	sound := snapshot.Sight{Speech: snapshot.SpeechTLS, Old: snapshot.TurnedDown, Weak: snapshot.TurnedDown}
+	sound := snapshot.Sight{
+		Speech: snapshot.SpeechTLS, Version: tls.VersionTLS13, Old: snapshot.TurnedDown, Weak: snapshot.TurnedDown, ClientCertificate: snapshot.ClientCertificateIgnored,
+	}
+	untold := sound
+	untold.ClientCertificate = ""
 	silent := snapshot.Sight{Speech: snapshot.SpeechUnreachable}
 	closed := snapshot.Sight{Speech: snapshot.SpeechClosed}
 	cases := map[string]struct {
@@ -154,6 +159,8 @@ func TestSilenceIsBelievedTheSecondTime(t *testing.T) {
 		"silence at the first look":        {by: silent, want: snapshot.SpeechUnreachable},
 		"silence after an answer":          {before: seen{sight: sound}, by: silent, want: snapshot.SpeechTLS},
 		"silence again":                    {before: seen{sight: sound, unsure: true}, by: silent, want: snapshot.SpeechUnreachable, dueAfter: inventoryPeriod / 2},
+		"silence for long":                 {before: seen{sight: silent, at: today.Add(-time.Hour)}, by: silent, want: snapshot.SpeechUnreachable, dueAfter: inventoryPeriod / 2},
+		"nothing of client certificates":   {by: untold, want: snapshot.SpeechTLS},
 		"an answer after silence":          {before: seen{sight: silent, unsure: true}, by: closed, want: snapshot.SpeechClosed, dueAfter: lookPeriod},
 		"TLS that could not be told whole": {by: snapshot.Sight{Speech: snapshot.SpeechTLS, Old: snapshot.TurnedDown}, want: snapshot.SpeechTLS},
 	}

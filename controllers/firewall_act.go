@@ -267,7 +267,7 @@ func (w *firewallWatched) hear(version string, now time.Time) time.Duration {
 	switch gap := now.Sub(w.askedAt); {
 	case w.pulse == "": // it may be of a man who is dead
 	case version != w.pulse:
-		w.heard, w.silent = true, 0
+		w.heard, w.silent = gap <= pulseAge, 0
 	case gap > pulseAge:
 		w.heard = false
 		w.silent += trialPace

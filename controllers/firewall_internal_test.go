@@ -72,13 +72,14 @@ func TestHear(t *testing.T) {
 		heard  bool
 		silent time.Duration
 	}{
-		"first seen":                     {[]look{{0, "1"}}, false, 0},
-		"no change yet":                  {[]look{{0, "1"}, {10 * time.Second, "1"}}, false, 10 * time.Second},
-		"a change":                       {[]look{{0, "1"}, {10 * time.Second, "1"}, {10 * time.Second, "2"}}, true, 0},
-		"silent since":                   {[]look{{0, "1"}, {time.Second, "2"}, {10 * time.Second, "2"}, {10 * time.Second, "2"}}, true, 20 * time.Second},
-		"nobody could look":              {[]look{{0, "1"}, {time.Second, "2"}, {time.Hour, "2"}}, false, trialPace},
-		"nobody could, and silent since": {[]look{{0, "1"}, {time.Second, "2"}, {time.Hour, "2"}, {14 * time.Second, "2"}}, false, 16 * time.Second},
-		"nobody could, and he shows one": {[]look{{0, "1"}, {time.Second, "2"}, {time.Hour, "2"}, {time.Second, "3"}}, true, 0},
+		"first seen":                       {[]look{{0, "1"}}, false, 0},
+		"no change yet":                    {[]look{{0, "1"}, {10 * time.Second, "1"}}, false, 10 * time.Second},
+		"a change":                         {[]look{{0, "1"}, {10 * time.Second, "1"}, {10 * time.Second, "2"}}, true, 0},
+		"silent since":                     {[]look{{0, "1"}, {time.Second, "2"}, {10 * time.Second, "2"}, {10 * time.Second, "2"}}, true, 20 * time.Second},
+		"nobody could look":                {[]look{{0, "1"}, {time.Second, "2"}, {time.Hour, "2"}}, false, trialPace},
+		"nobody could, and silent since":   {[]look{{0, "1"}, {time.Second, "2"}, {time.Hour, "2"}, {14 * time.Second, "2"}}, false, 16 * time.Second},
+		"nobody could, and he shows one":   {[]look{{0, "1"}, {time.Second, "2"}, {time.Hour, "2"}, {time.Second, "3"}}, true, 0},
+		"he showed one while nobody could": {[]look{{0, "1"}, {time.Second, "2"}, {time.Hour, "3"}}, false, 0},
 	} {
 		w, at, silent := &firewallWatched{}, now, time.Duration(0)
 		for _, l := range tc.looks {

@@ -89,7 +89,7 @@ type ManagementReconciler struct {
 // +kubebuilder:rbac:groups=admissionregistration.k8s.io,resources=validatingwebhookconfigurations;mutatingwebhookconfigurations,verbs=list
 
 // Reconcile takes an inventory, looks at what is new or was not looked at for an hour, and judges for each baseline. Cost: see
-// management.Take and Asker.Ask; five connections an interface, 100 a second at most.
+// management.Take and Asker.Ask; six connections an interface, 100 a second at most.
 func (r *ManagementReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, error) {
 	baselines, err := r.declared(ctx)
 	if err != nil || len(baselines) == 0 {
@@ -99,7 +99,7 @@ func (r *ManagementReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (c
 		ctrl.LoggerFrom(ctx).Error(err, "What an earlier process saw of keys is not known")
 	}
 	inventory := management.Take(ctx, r.Live, management.Declared(baselines))
-	if r.inventory != nil && len(inventory.Gaps) > len(r.inventory.Gaps) && !r.doubted {
+	if r.inventory != nil && len(inventory.Gaps)+len(inventory.Absent) > len(r.inventory.Gaps)+len(r.inventory.Absent) && !r.doubted {
 		r.doubted = true
 		return ctrl.Result{RequeueAfter: doubt}, nil
 	}
@@ -182,7 +182,7 @@ func (r *ManagementReconciler) ask(ctx context.Context) {
 			nodes = append(nodes, in.Address)
 		}
 	}
-	answered := len(r.asked.APIServer.Settings) > 0 && r.asked.APIServer.Anonymous != 0 && r.asked.Tokens.Keys != nil
+	answered := len(r.asked.APIServer.Settings) > 0 && r.asked.APIServer.Anonymous != 0 && r.asked.APIServer.Nobodys != 0 && r.asked.Tokens.Keys != nil
 	for i := range r.asked.Kubelets {
 		k := &r.asked.Kubelets[i]
 		before = append(before, k.Address)

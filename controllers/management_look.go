@@ -54,8 +54,9 @@ func (r *ManagementReconciler) look(ctx context.Context, minimums []uint16) map[
 		m.APIServer, m.Kubelets, m.Tokens = r.asked.APIServer, r.asked.Kubelets, r.asked.Tokens
 		m.Interfaces = slices.Clone(m.Interfaces)
 		for i := range m.Interfaces {
-			in := &m.Interfaces[i]
-			in.Sight = kept[sightline{in.Address, in.ServerName, in.Roots, in.ClusterRoots, minimum}].sight
+			if in := &m.Interfaces[i]; !in.UDP {
+				in.Sight = kept[sightline{in.Address, in.ServerName, in.Roots, in.ClusterRoots, minimum}].sight
+			}
 		}
 		r.follow(&m, now)
 		r.Metrics.ObserveInterfaces(m.Interfaces)
@@ -75,9 +76,9 @@ func (s seen) due(now time.Time) bool {
 }
 
 // followed returns what is known after another look. Pods and nodes come and go between inventory and look, so one that says nothing of
-// use is asked twice, and until then what it said before holds.
+// use is asked twice at first, or after it said something, and until then what it said before holds.
 func (s seen) followed(by snapshot.Sight, now time.Time) seen {
-	out := seen{sight: by, at: now, unsure: !certain(by) && !s.unsure}
+	out := seen{sight: by, at: now, unsure: !certain(by) && !s.unsure && (s.at.IsZero() || certain(s.sight))}
 	if out.unsure && certain(s.sight) {
 		out.sight = s.sight
 	}

@@ -146,8 +146,10 @@ type APIServer struct {
 	Problem  string
 	// Anonymous is the HTTP status of a request for the list of nodes without credentials; 0 if there was no answer.
 	Anonymous int
-	// Refuses says that one of them has refused the operator what nobody has given it a right to.
-	Refuses bool
+	// Nobodys is the HTTP status of a request of the operator's for what nobody has given it a right to; 0 if there was no answer.
+	Nobodys int
+	// Several says that there are several, so that what one of them answers says little of the others.
+	Several bool
 }
 
 // Settings are those of one API server: its flags by name, without dashes, and where they are from.

@@ -63,6 +63,8 @@ const (
 	ClientCertificateIgnored  ClientCertificate = "Ignored"
 	ClientCertificateOptional ClientCertificate = "Optional"
 	ClientCertificateRequired ClientCertificate = "Required"
+	// ClientCertificateAsked: it asks for one, and does not show what becomes of whoever has none.
+	ClientCertificateAsked ClientCertificate = "Asked"
 )
 
 // Certificate is what matters of an X.509 certificate.

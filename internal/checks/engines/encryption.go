@@ -35,8 +35,8 @@ func (c *choice) encryption() snapshot.NodeEncryption {
 		if f == nil || f.NodeEncryption == nil {
 			continue
 		}
-		if s, problem := f.unread(); problem != "" {
-			return snapshot.NodeEncryption{Unread: problem != notYet, Says: s.String() + " cannot be read: " + problem}
+		if s, r := f.unread(); r.Pending || r.Problem != "" {
+			return snapshot.NodeEncryption{Unread: !r.Pending, Says: s.String() + " cannot be read: " + cmp.Or(r.Problem, "not yet")}
 		}
 		if e := f.NodeEncryption(f); out.State == "" || (out.State == snapshot.Unencrypted && e.State != "") {
 			out = e
@@ -45,20 +45,17 @@ func (c *choice) encryption() snapshot.NodeEncryption {
 	return out
 }
 
-// notYet is the problem of what is being read.
-const notYet = "not yet"
-
 // unread returns a source of the engine's settings that cannot be read, or not yet, if there is one.
-func (f *Found) unread() (s snapshot.Source, problem string) {
+func (f *Found) unread() (snapshot.Source, snapshot.Reading) {
 	if f.Reads == nil {
-		return s, ""
+		return snapshot.Source{}, snapshot.Reading{}
 	}
 	for _, s := range f.Reads(f) {
 		if r := f.Readings[s]; r.Problem != "" || r.Pending {
-			return s, cmp.Or(r.Problem, notYet)
+			return s, r
 		}
 	}
-	return s, ""
+	return snapshot.Source{}, snapshot.Reading{}
 }
 
 // keyed says that encryption is on, and looks which nodes show no key, for whatever cause.

@@ -159,7 +159,11 @@ func name(i *snapshot.Interface) string {
 	if i.System != "" {
 		what = i.System
 	}
-	return fmt.Sprintf("%s %s (%s)", what, i.Address, i.Object)
+	port := i.Address.String()
+	if i.UDP {
+		port += "/UDP"
+	}
+	return fmt.Sprintf("%s %s (%s)", what, port, i.Object)
 }
 
 // everythingRead: what could not be read may hold anything.

@@ -139,6 +139,17 @@ func TestChecks(t *testing.T) {
 	flag := func(name, value string) func(*management.Subject) {
 		return func(s *management.Subject) { s.APIServer.Settings[0].Flags[name] = value }
 	}
+	gossip := func(system string, tcp snapshot.Speech) func(*management.Subject) {
+		return func(s *management.Subject) {
+			s.Interfaces[grafana].System = system
+			udp := s.Interfaces[grafana]
+			udp.UDP, udp.Sight = true, snapshot.Sight{}
+			if tcp != snapshot.SpeechTLS {
+				speech(grafana, tcp)(s)
+			}
+			s.Interfaces = append(s.Interfaces, udp)
+		}
+	}
 	byFile := func(s *management.Subject) {
 		flag("authorization-mode", "")(s)
 		flag("authorization-config", "/etc/a.yaml")(s)
@@ -405,21 +416,19 @@ func TestChecks(t *testing.T) {
 			func(s *management.Subject) {
 				s.Interfaces[grafana].UDP, s.Interfaces[grafana].Sight = true, snapshot.Sight{}
 			},
-			[]string{"TrafficEncrypted error ManagementNotObservable: " + graf + "whether a UDP port encrypts cannot be seen"},
+			[]string{"TrafficEncrypted error ManagementNotObservable: Grafana 10.1.0.4:3000/UDP (Service monitoring/grafana): whether a UDP port encrypts cannot be seen"},
 		},
-		"a supporting system that gossips by UDP, or would": {change: func(s *management.Subject) {
-			s.Interfaces = append(s.Interfaces, s.Interfaces[grafana])
-			s.Interfaces[grafana].UDP, s.Interfaces[grafana].Sight = true, snapshot.Sight{}
-		}},
-		"a supporting system that gossips by UDP, and by TCP in the clear": {
-			func(s *management.Subject) {
-				s.Interfaces = append(s.Interfaces, s.Interfaces[grafana])
-				s.Interfaces[grafana].UDP, s.Interfaces[grafana].Sight = true, snapshot.Sight{}
-				speech(len(s.Interfaces)-1, snapshot.SpeechSilent)(s)
-			},
+		"TLS beside UDP says nothing of it": {
+			gossip("Fluentd", snapshot.SpeechTLS),
+			[]string{"TrafficEncrypted error ManagementNotObservable: Fluentd 10.1.0.4:3000/UDP (Service monitoring/grafana): whether a UDP port encrypts cannot be seen"},
+		},
+		"an Alertmanager that is alone":         {change: gossip("Alertmanager", snapshot.SpeechClosed)},
+		"an Alertmanager that gossips over TLS": {change: gossip("Alertmanager", snapshot.SpeechTLS)},
+		"an Alertmanager that gossips": {
+			gossip("Alertmanager", snapshot.SpeechSilent),
 			[]string{
-				"TrafficEncrypted error ManagementNotObservable: " + graf + "whether a UDP port encrypts cannot be seen",
-				"TrafficEncrypted error ManagementNotObservable: " + graf + "it takes connections and answers nothing that could be told",
+				"TrafficEncrypted error ManagementNotObservable: Alertmanager 10.1.0.4:3000 (Service monitoring/grafana): it takes connections and answers nothing that could be told",
+				"TrafficEncrypted error ManagementNotObservable: Alertmanager 10.1.0.4:3000/UDP (Service monitoring/grafana): whether a UDP port encrypts cannot be seen",
 			},
 		},
 		"a server with ciphers that nobody offers": {
@@ -600,11 +609,11 @@ func TestChecks(t *testing.T) {
 			byFile, []string{"APIServerSettings error ManagementNotObservable: " + one + "who decides what anybody may do is in the file of --authorization-config, and nobody was seen to be refused"},
 		},
 		"an API server that asks whom a file says, and refuses the operator something": {
-			change: func(s *management.Subject) { byFile(s); s.APIServer.Refuses = true },
+			change: func(s *management.Subject) { byFile(s); s.APIServer.Nobodys = 403 },
 		},
 		"an API server whose command line is not understood": {
 			flag("etcd-servers", ""),
-			[]string{"APIServerSettings error ManagementNotObservable: " + one + "its command line is not understood"},
+			[]string{"APIServerSettings error ManagementNotObservable: " + one + "its settings are not understood: --etcd-servers is not among them"},
 		},
 		"an API server that asks whom a file says, and refuses": {
 			func(s *management.Subject) { byFile(s); s.APIServer.Anonymous = 403 },
@@ -616,8 +625,7 @@ func TestChecks(t *testing.T) {
 				flags := maps.Clone(s.APIServer.Settings[0].Flags)
 				flags["authorization-mode"], flags["authorization-config"] = "", "/etc/a.yaml"
 				s.APIServer.Settings = append(s.APIServer.Settings, snapshot.Settings{Source: "Pod kube-system/b", Flags: flags})
-				s.Interfaces = append(s.Interfaces, s.Interfaces[apiServer])
-				s.Interfaces[len(s.Interfaces)-1].Address = netip.MustParseAddrPort("10.0.0.9:6443")
+				s.APIServer.Several = true
 			},
 			[]string{
 				"APIServerSettings warn AnonymousAccess: " + api + "it takes requests without credentials, and does not show nodes to them",

@@ -83,13 +83,15 @@ func apiServerSettings(s Subject, v *verdicts) {
 		v.unseen(subject, "its settings could not be read: "+s.APIServer.Problem, "Give the operator the right to: kubectl apply --server-side -k config/management")
 		return
 	}
-	alone := len(serverAddresses(s)) < 2
 	for _, one := range s.APIServer.Settings {
-		if one.Flags["etcd-servers"] == "" { // which no API server runs without
-			v.unseen(serverName(one), "its command line is not understood", "Look at it: kubectl -n kube-system get pods -l component=kube-apiserver -o yaml")
+		understood := one.Flags["etcd-servers"] != "" // which no API server runs without
+		if understood || one.Flags["authorization-mode"] != "" {
+			judgeAuthorization(v, s.APIServer, one)
+		}
+		if !understood {
+			v.unseen(serverName(one), "its settings are not understood: --etcd-servers is not among them", "Look at its command line")
 			continue
 		}
-		judgeAuthorization(v, s.APIServer, alone, one)
 		judgeCalls(v, one)
 	}
 }
@@ -99,8 +101,9 @@ func serverName(s snapshot.Settings) string { return "API server (" + s.Source +
 
 // judgeAuthorization judges by whom an API server lets be decided who may do what. Modes are asked one after the other, and AlwaysAllow is what
 // there is without any (k8s.io/kubernetes pkg/kubeapiserver/options/authorization.go). It comes to nobody whom it refuses, so an
-// API server that refuses what nobody has a right to has none. alone says that there is no other, which may be the one that refused.
-func judgeAuthorization(v *verdicts, a snapshot.APIServer, alone bool, s snapshot.Settings) {
+// API server that refuses what nobody has a right to has none. Of several it
+// may be another one that refused.
+func judgeAuthorization(v *verdicts, a snapshot.APIServer, s snapshot.Settings) {
 	const (
 		remedy        = "Set --authorization-mode=Node,RBAC"
 		noAlwaysAllow = "See that no authorizer is of type AlwaysAllow in "
@@ -111,9 +114,9 @@ func judgeAuthorization(v *verdicts, a snapshot.APIServer, alone bool, s snapsho
 		v.fail(pcinetv1alpha1.ReasonAnonymousAccess, serverName(s), "--authorization-mode holds AlwaysAllow", remedy)
 	case mode == "" && file == "":
 		v.fail(pcinetv1alpha1.ReasonAnonymousAccess, serverName(s), "--authorization-mode is not set, which means AlwaysAllow", remedy)
-	case mode == "" && a.Anonymous != http.StatusForbidden && !a.Refuses:
+	case mode == "" && a.Anonymous != http.StatusForbidden && a.Nobodys != http.StatusForbidden:
 		v.unseen(serverName(s), "who decides what anybody may do is in the file of --authorization-config, and nobody was seen to be refused", noAlwaysAllow+file)
-	case mode == "" && !alone:
+	case mode == "" && a.Several:
 		v.warn(pcinetv1alpha1.ReasonManagementNotObservable, serverName(s), "who decides what anybody may do is in the file of --authorization-config, and it may have been another API server that refuses", noAlwaysAllow+file)
 	default:
 		v.pass(serverName(s), "it asks who may do what")

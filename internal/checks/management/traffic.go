@@ -88,7 +88,7 @@ func trafficEncrypted(s Subject, v *verdicts) {
 		found = found || i.Role == snapshot.RoleAPIServer && i.Sight.Speech != snapshot.SpeechClosed
 		switch {
 		case i.UDP:
-			gossip(v, i, beside[i.Address])
+			judgeUDP(v, i, beside[i.Address])
 		case i.Sight.Speech == snapshot.SpeechTLS:
 			agreed(v, i)
 		case i.Sight.Speech == snapshot.SpeechPlain:
@@ -116,22 +116,22 @@ func quiet(v *verdicts, i *snapshot.Interface) {
 	}
 }
 
-// besideUDP returns where a UDP port is no way past TLS: programs that gossip, such as Alertmanager, listen on TCP and UDP of one number, and on neither
-// UDP nor TCP when they are alone, or on TCP alone with TLS.
+// besideUDP returns where nobody listens on a UDP port that a Service lists: Alertmanager gossips on TCP and UDP of one number, with TLS on TCP alone, and
+// not at all when it is alone (github.com/prometheus/alertmanager cluster, and the Services of its operator, which always list both).
 func besideUDP(s Subject) map[netip.AddrPort]bool {
 	out := map[netip.AddrPort]bool{}
 	for n := range s.Interfaces {
-		if i := &s.Interfaces[n]; !i.UDP && (i.Sight.Speech == snapshot.SpeechClosed || i.Sight.Speech == snapshot.SpeechTLS) {
+		if i := &s.Interfaces[n]; !i.UDP && i.System == "Alertmanager" && (i.Sight.Speech == snapshot.SpeechClosed || i.Sight.Speech == snapshot.SpeechTLS) {
 			out[i.Address] = true
 		}
 	}
 	return out
 }
 
-// gossip judges a UDP port by the TCP port of its number.
-func gossip(v *verdicts, i *snapshot.Interface, sound bool) {
-	if sound {
-		v.skip(name(i), "it is UDP, and on the TCP port of that number nobody listens, or TLS is spoken")
+// judgeUDP judges a UDP port, of which nothing can be seen; unused says that the TCP port of its number shows that nobody uses it.
+func judgeUDP(v *verdicts, i *snapshot.Interface, unused bool) {
+	if unused {
+		v.skip(name(i), "nobody gossips there: on the TCP port of that number nobody listens, or TLS is spoken")
 		return
 	}
 	v.unseen(name(i), "whether a UDP port encrypts cannot be seen", "Have its clients use TCP with TLS, and take the port out of its Service")

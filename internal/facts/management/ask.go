@@ -93,6 +93,7 @@ func (a *Asker) askAPIServer(ctx context.Context, m *snapshot.Management) {
 	ctx, cancel := context.WithTimeout(ctx, Budget)
 	defer cancel()
 	known := &m.APIServer
+	known.Several = servers(m) > 1 || len(known.Settings) > 1 // an address may be a load balancer's
 	body, status, err := get(ctx, &http.Client{Transport: a.Authenticated}, a.Server+flagzPath, "", flagzType)
 	var answer struct {
 		Kind  string            `json:"kind"`
@@ -106,7 +107,7 @@ func (a *Asker) askAPIServer(ctx context.Context, m *snapshot.Management) {
 				flags[name] = value
 			}
 		}
-		if servers(m) < 2 { // what it says of itself counts more than what its node says of it
+		if !known.Several { // what it says of itself counts more than what its node says of it
 			known.Settings = nil
 		}
 		known.Settings = append([]snapshot.Settings{{Source: flagzPath, Flags: flags}}, known.Settings...)
@@ -118,8 +119,9 @@ func (a *Asker) askAPIServer(ctx context.Context, m *snapshot.Management) {
 	default:
 		known.Problem = "the API server does not serve " + flagzPath + " as JSON, as it does since 1.36"
 	}
-	_, status, err = get(ctx, &http.Client{Transport: a.Authenticated}, a.Server+nobodysPath, "", "application/json")
-	known.Refuses = err == nil && status == http.StatusForbidden
+	if _, status, err := get(ctx, &http.Client{Transport: a.Authenticated}, a.Server+nobodysPath, "", "application/json"); err == nil {
+		known.Nobodys = status
+	}
 	strangers := a.transport(a.Roots)
 	defer strangers.CloseIdleConnections()
 	if _, status, err := get(ctx, &http.Client{Transport: strangers}, a.Server+nodesPath, "", "application/json"); err == nil {

@@ -246,23 +246,33 @@ func TestTheAPIServerIsAsked(t *testing.T) {
 	}{
 		"flags of interest are kept, and no others": {
 			handler: flagz(200, `{"kind": "Flagz", "flags": {"etcd-servers": "[https://10.0.0.1:2379]", "token-auth-file": "secret"}}`),
-			want:    snapshot.APIServer{Settings: of("/flagz", "etcd-servers", "[https://10.0.0.1:2379]"), Anonymous: 403, Refuses: true},
+			want:    snapshot.APIServer{Settings: of("/flagz", "etcd-servers", "[https://10.0.0.1:2379]"), Anonymous: 403, Nobodys: 403},
 		},
 		"what it says of itself counts more than a pod": {
 			handler: flagz(200, `{"kind": "Flagz", "flags": {"authorization-mode": "[Node,RBAC]"}}`), before: pod,
-			want: snapshot.APIServer{Settings: of("/flagz", "authorization-mode", "[Node,RBAC]"), Anonymous: 403, Refuses: true},
+			want: snapshot.APIServer{Settings: of("/flagz", "authorization-mode", "[Node,RBAC]"), Anonymous: 403, Nobodys: 403},
 		},
 		"with two there are others than the one that answers": {
 			handler: flagz(200, `{"kind": "Flagz", "flags": {"authorization-mode": "[Node,RBAC]"}}`), before: pod, servers: 2,
-			want: snapshot.APIServer{Settings: append(of("/flagz", "authorization-mode", "[Node,RBAC]"), pod.Settings...), Anonymous: 403, Refuses: true},
+			want: snapshot.APIServer{Settings: append(of("/flagz", "authorization-mode", "[Node,RBAC]"), pod.Settings...), Anonymous: 403, Nobodys: 403, Several: true},
 		},
 		"a pod is better than nothing": {
 			handler: flagz(404, ""), before: pod,
-			want: snapshot.APIServer{Settings: pod.Settings, Anonymous: 403, Refuses: true},
+			want: snapshot.APIServer{Settings: pod.Settings, Anonymous: 403, Nobodys: 403},
 		},
-		"no right":     {handler: flagz(403, ""), want: snapshot.APIServer{Problem: "the operator has no right to get /flagz", Anonymous: 403, Refuses: true}},
-		"an older one": {handler: flagz(404, ""), want: snapshot.APIServer{Problem: "the API server does not serve /flagz as JSON, as it does since 1.36", Anonymous: 403, Refuses: true}},
-		"another kind": {handler: flagz(200, `{"kind": "Status"}`), want: snapshot.APIServer{Problem: "the API server does not serve /flagz as JSON, as it does since 1.36", Anonymous: 403, Refuses: true}},
+		"whoever may do anything is refused nothing": {
+			handler: func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/pcinetwork.dev/nobodys" {
+					w.WriteHeader(http.StatusNotFound)
+					return
+				}
+				flagz(404, "")(w, r)
+			}, before: pod,
+			want: snapshot.APIServer{Settings: pod.Settings, Anonymous: 403, Nobodys: 404},
+		},
+		"no right":     {handler: flagz(403, ""), want: snapshot.APIServer{Problem: "the operator has no right to get /flagz", Anonymous: 403, Nobodys: 403}},
+		"an older one": {handler: flagz(404, ""), want: snapshot.APIServer{Problem: "the API server does not serve /flagz as JSON, as it does since 1.36", Anonymous: 403, Nobodys: 403}},
+		"another kind": {handler: flagz(200, `{"kind": "Status"}`), want: snapshot.APIServer{Problem: "the API server does not serve /flagz as JSON, as it does since 1.36", Anonymous: 403, Nobodys: 403}},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -131,14 +131,26 @@ func Take(ctx context.Context, r client.Reader, declared []types.NamespacedName)
 		part(ctx)
 	}
 	slices.SortFunc(i.out.Hosts, func(a, b snapshot.Host) int { return cmp.Compare(a.Name, b.Name) })
-	slices.SortFunc(i.out.Interfaces, func(a, b snapshot.Interface) int {
-		return cmp.Or(a.Address.Compare(b.Address), cmp.Compare(a.Role, b.Role), cmp.Compare(a.ServerName, b.ServerName),
+	i.out.Interfaces = distinct(i.out.Interfaces)
+	return &i.out
+}
+
+// distinct sorts interfaces, and leaves out those that are found twice.
+func distinct(list []snapshot.Interface) []snapshot.Interface {
+	slices.SortFunc(list, func(a, b snapshot.Interface) int {
+		return cmp.Or(a.Address.Compare(b.Address), cmp.Compare(protocol(a), protocol(b)), cmp.Compare(a.Role, b.Role), cmp.Compare(a.ServerName, b.ServerName),
 			cmp.Compare(a.Roots, b.Roots), cmp.Compare(a.Object, b.Object))
 	})
-	i.out.Interfaces = slices.CompactFunc(i.out.Interfaces, func(a, b snapshot.Interface) bool {
-		return a.Address == b.Address && a.Role == b.Role && a.ServerName == b.ServerName && a.Roots == b.Roots
+	return slices.CompactFunc(list, func(a, b snapshot.Interface) bool {
+		return a.Address == b.Address && a.UDP == b.UDP && a.Role == b.Role && a.ServerName == b.ServerName && a.Roots == b.Roots
 	})
-	return &i.out
+}
+
+func protocol(i snapshot.Interface) corev1.Protocol {
+	if i.UDP {
+		return corev1.ProtocolUDP
+	}
+	return corev1.ProtocolTCP
 }
 
 func newInventory(r client.Reader, declared []types.NamespacedName) *inventory {

@@ -110,6 +110,8 @@ func (i *inventory) service(s *corev1.Service, key types.NamespacedName, wanted 
 	if key == apiService || (s.Namespace == metav1.NamespaceSystem && s.Spec.Selector["component"] == apiServerProgram) {
 		i.systems[key] = apiSystem
 		i.serviceDoors(s, object, apiSystem)
+		i.scraped(s)
+		return
 	}
 	switch asked := wanted || i.declared[key]; {
 	case s.Spec.Type == corev1.ServiceTypeExternalName && (asked || system != ""):

@@ -6,6 +6,7 @@ package management
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -13,6 +14,10 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
 )
 
 func TestSupportingSystemsAreRecognised(t *testing.T) {
@@ -74,6 +79,83 @@ func TestRanges(t *testing.T) {
 				t.Errorf("they are %s by %q, want %s by %q", got, d.By, tc.want, tc.by)
 			}
 		})
+	}
+}
+
+// A Service is a system, a door, something that is scraped, or a name for something elsewhere.
+func TestServices(t *testing.T) {
+	t.Parallel()
+	m := monitor{selector: labels.Everything(), all: true, object: "ServiceMonitor a/b"}
+	ports := []corev1.ServicePort{{Name: "tcp", Port: 9094, Protocol: corev1.ProtocolTCP}, {Name: "udp", Port: 9094, Protocol: corev1.ProtocolUDP}}
+	of := func(key string, kind corev1.ServiceType, selector map[string]string) *corev1.Service {
+		namespace, name, _ := strings.Cut(key, "/")
+		return &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, Spec: corev1.ServiceSpec{Type: kind, Selector: selector, Ports: ports}}
+	}
+	server := map[string]string{"component": "kube-apiserver"}
+	for name, tc := range map[string]struct {
+		service *corev1.Service
+		wanted  bool
+		want    string // doors, targets, and gaps: what of 4.2 and 4.3 they are
+	}{
+		"a shop's":                              {of("shop/shop", corev1.ServiceTypeNodePort, nil), false, "[] [metrics of shop] []"},
+		"a system's":                            {of("monitoring/grafana", corev1.ServiceTypeNodePort, nil), false, "[Grafana] [Grafana] []"},
+		"the API server's own":                  {of("default/kubernetes", corev1.ServiceTypeNodePort, nil), false, "[the API server] [metrics of kubernetes] []"},
+		"one in front of API servers":           {of("kube-system/api", corev1.ServiceTypeLoadBalancer, server), false, "[the API server] [metrics of api] []"},
+		"one of another cluster's API server":   {of("tenant/api", corev1.ServiceTypeLoadBalancer, server), false, "[] [metrics of api] []"},
+		"a name for a shop elsewhere":           {of("shop/shop", corev1.ServiceTypeExternalName, nil), false, "[] [] []"},
+		"a name for a system elsewhere":         {of("monitoring/grafana", corev1.ServiceTypeExternalName, nil), false, "[] [] [minor]"},
+		"a name for a declared system":          {of("logs/elsewhere", corev1.ServiceTypeExternalName, nil), false, "[] [] [traffic]"},
+		"a name that the API server is to call": {of("hooks/hook", corev1.ServiceTypeExternalName, nil), true, "[] [] [traffic]"},
+	} {
+		i := newInventory(nil, []types.NamespacedName{{Namespace: "logs", Name: "elsewhere"}})
+		i.monitors = []monitor{m}
+		i.service(tc.service, types.NamespacedName{Namespace: tc.service.Namespace, Name: tc.service.Name}, tc.wanted)
+		doors, targets, gaps := []string{}, []string{}, []string{}
+		for _, d := range i.out.Doors {
+			doors = append(doors, d.System)
+		}
+		for _, t := range i.targets {
+			targets = append(targets, t.like.System)
+		}
+		for _, g := range i.out.Gaps {
+			if g.Minor {
+				gaps = append(gaps, "minor")
+			}
+			if g.Traffic {
+				gaps = append(gaps, "traffic")
+			}
+		}
+		if got := fmt.Sprint(doors, targets, gaps); got != tc.want {
+			t.Errorf("%s: %s, want %s", name, got, tc.want)
+		}
+	}
+}
+
+// A port of TCP is not that of UDP with its number, in whatever order they are found.
+func TestDistinct(t *testing.T) {
+	t.Parallel()
+	tcp := snapshot.Interface{Address: netip.MustParseAddrPort("10.0.0.1:9094"), Role: snapshot.RoleSupporting, Object: "Service monitoring/alertmanager-operated"}
+	udp, other := tcp, tcp
+	udp.UDP, other.Object = true, "Service monitoring/other"
+	for name, list := range map[string][]snapshot.Interface{"one way": {tcp, udp, other, udp}, "the other": {udp, other, udp, tcp}} {
+		if diff := cmp.Diff([]snapshot.Interface{tcp, udp}, distinct(list), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+// The pod of an API server may have other containers, which are none.
+func TestFlagsOfAPod(t *testing.T) {
+	t.Parallel()
+	container := func(name string) corev1.Container {
+		return corev1.Container{Name: name, Command: []string{name, "--authorization-mode=" + name}}
+	}
+	for want, containers := range map[string][]corev1.Container{
+		"one": {container("one")}, "kube-apiserver": {container("kms"), container("kube-apiserver")}, "": {container("kms"), container("other")},
+	} {
+		if got := flagsOf(&corev1.Pod{Spec: corev1.PodSpec{Containers: containers}})["authorization-mode"]; got != want {
+			t.Errorf("it is %q, want %q", got, want)
+		}
 	}
 }
 

@@ -26,7 +26,7 @@ import (
 	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
 )
 
-// The bounds of a Dialer. One endpoint takes up to five connections.
+// The bounds of a Dialer. One endpoint takes up to six connections.
 const (
 	// Budget is the time for one endpoint, waiting for its turn not included.
 	Budget = 5 * time.Second

@@ -215,6 +215,9 @@ func clients(t *testing.T, ca *authority) map[string]hostile {
 		config.ClientAuth, config.ClientCAs = auth, x509.NewCertPool()
 		return serve(t, func(c net.Conn) { overTLS(config, nil)(as(c)) })
 	}
+	modern := suites(cert, tls.VersionTLS13, tls.VersionTLS13)
+	modern.ClientAuth = tls.RequestClientCert
+	alone := serve(t, overTLS(modern, nil))
 	plainly := func(c net.Conn) net.Conn { return c }
 	late := func(after time.Duration) func(net.Conn) net.Conn {
 		return func(c net.Conn) net.Conn { return &later{Conn: c, after: after} }
@@ -229,7 +232,8 @@ func clients(t *testing.T, ca *authority) map[string]hostile {
 			s.ClientCertificate, s.Version, s.Cipher = snapshot.ClientCertificateRequired, tls.VersionTLS12, tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
 		})},
 		"requires a client certificate, and says so late": {at: asking(tls.VersionTLS13, tls.RequireAndVerifyClientCert, late(time.Second)), want: good(wants(snapshot.ClientCertificateRequired))},
-		"asks for a client certificate, and hangs up":     {at: asking(tls.VersionTLS13, tls.RequireAndVerifyClientCert, late(0)), want: good(wants(""))},
+		"asks for a client certificate, and hangs up":     {at: asking(tls.VersionTLS13, tls.RequireAndVerifyClientCert, late(0)), want: good(wants(snapshot.ClientCertificateAsked))},
+		"asks for a client certificate, of TLS 1.3 alone": {at: alone, want: good(wants(snapshot.ClientCertificateAsked))},
 		"OpenSSL requires a client certificate":           {at: openSSLServer(t, cert, "-Verify", "1", "-tls1_3"), want: good(wants(snapshot.ClientCertificateRequired))},
 	}
 }

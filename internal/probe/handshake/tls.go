@@ -54,7 +54,7 @@ func (d *Dialer) insists(ctx context.Context, client *tls.Conn, t Target, took t
 	case alert(err):
 		return snapshot.ClientCertificateRequired
 	case !errors.Is(err, os.ErrDeadlineExceeded): // it hangs up, for whatever cause
-		return ""
+		return snapshot.ClientCertificateAsked
 	}
 	c, err := d.again(ctx, t.Address)
 	if err != nil {
@@ -62,15 +62,17 @@ func (d *Dialer) insists(ctx context.Context, client *tls.Conn, t Target, took t
 	}
 	var s snapshot.Sight
 	var asked bool
-	err = tls.Client(c, t.taking(offer{tls.VersionTLS10, tls.VersionTLS12, everything()}, &s, &asked)).HandshakeContext(ctx)
+	handshake, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	err = tls.Client(c, t.taking(offer{tls.VersionTLS10, tls.VersionTLS12, everything()}, &s, &asked)).HandshakeContext(handshake)
 	_ = c.Close()
 	switch {
 	case err == nil && asked:
 		return snapshot.ClientCertificateOptional
 	case asked && alert(err):
 		return snapshot.ClientCertificateRequired
-	default:
-		return ""
+	default: // such as one that takes nothing below TLS 1.3
+		return snapshot.ClientCertificateAsked
 	}
 }
 

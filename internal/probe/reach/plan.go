@@ -46,6 +46,9 @@ func PlanOf(ctx context.Context, r client.Reader, server string, pods bool) (Pla
 	for _, g := range m.Gaps {
 		p.Missing = append(p.Missing, g.What+": "+g.Why)
 	}
+	for _, a := range m.Absent {
+		p.Missing = append(p.Missing, "Service "+a+": a baseline's spec.managementEncryption.supportingSystems has it, and the list of Services does not")
+	}
 	external := externals(nodes.Items)
 	for _, i := range m.Interfaces {
 		if i.UDP || (i.Pod && !pods) {
