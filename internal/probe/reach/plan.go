@@ -43,12 +43,7 @@ func PlanOf(ctx context.Context, r client.Reader, server string, pods bool) (Pla
 		return p, fmt.Errorf("listing nodes: %w", err)
 	}
 	m := management.Take(ctx, r, management.Declared(baselines.Items))
-	for _, g := range m.Gaps {
-		p.Missing = append(p.Missing, g.What+": "+g.Why)
-	}
-	for _, a := range m.Absent {
-		p.Missing = append(p.Missing, "Service "+a+": a baseline's spec.managementEncryption.supportingSystems has it, and the list of Services does not")
-	}
+	p.missing(m)
 	external := externals(nodes.Items)
 	for _, i := range m.Interfaces {
 		if i.UDP || (i.Pod && !pods) {
@@ -70,6 +65,16 @@ func PlanOf(ctx context.Context, r client.Reader, server string, pods bool) (Pla
 		p.door(ctx, d, nodes.Items)
 	}
 	return p, p.server(ctx, server)
+}
+
+// missing notes what could not be found.
+func (p *Plan) missing(m *snapshot.Management) {
+	for _, g := range m.Gaps {
+		p.Missing = append(p.Missing, g.What+": "+g.Why)
+	}
+	for _, a := range m.Absent {
+		p.Missing = append(p.Missing, "Service "+a+": a baseline's spec.managementEncryption.supportingSystems has it, and the list of Services does not")
+	}
 }
 
 // door adds where a door is. One that has no address yet, or whose name nobody knows, is missing.
