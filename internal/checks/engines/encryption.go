@@ -6,6 +6,8 @@ package engines
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -76,25 +78,40 @@ func unencrypted(says string) snapshot.NodeEncryption {
 	return snapshot.NodeEncryption{State: snapshot.Unencrypted, Says: says}
 }
 
-// calicoEncryption: Felix publishes a node's key when its interface is up; nodes without one are sent to in the clear. Below Canal it
-// is Flannel that may encrypt.
+// calicoEncryption: Felix publishes a node's key, of each address family, when its interface is up; nodes without one are sent to in the clear, and so
+// are pods' addresses of a family for which it is off. Below Canal it is Flannel that may encrypt.
 func calicoEncryption(f *Found) snapshot.NodeEncryption {
-	for _, family := range []struct{ key, suffix, how string }{
-		{"wireguardEnabled", "", wireGuard + ", IPv4"}, {"wireguardEnabledV6", "V6", wireGuard + ", IPv6"},
-	} {
-		for _, value := range felix(f, family.key) {
-			if !strings.EqualFold(value.value, "true") {
-				continue
-			}
-			return f.keyed(family.how, fmt.Sprintf("%s sets %s", value.from, family.key), func(n *snapshot.Node) bool {
-				return n.Annotations[calicoKey+family.suffix] != ""
-			})
+	var how, says, without, clear []string
+	for _, family := range []struct {
+		key, suffix, name string
+		of                func(netip.Addr) bool
+	}{{"wireguardEnabled", "", "IPv4", netip.Addr.Is4}, {"wireguardEnabledV6", "V6", "IPv6", netip.Addr.Is6}} {
+		values := felix(f, family.key)
+		at := slices.IndexFunc(values, func(v felixValue) bool { return strings.EqualFold(v.value, "true") })
+		if at >= 0 {
+			on := f.keyed(family.name, "", func(n *snapshot.Node) bool { return n.Annotations[calicoKey+family.suffix] != "" })
+			how, says, clear = append(how, family.name), append(says, values[at].from+" sets "+family.key), append(clear, on.Clear...)
+		} else if slices.ContainsFunc(calicoPools(f), func(p netip.Prefix) bool { return family.of(p.Addr()) }) {
+			without = append(without, family.name)
 		}
 	}
-	if f.Base == baseFlannel {
+	switch {
+	case how == nil && f.Base == baseFlannel:
 		return flannelEncryption(f)
+	case how == nil:
+		return unencrypted("FelixConfiguration does not set wireguardEnabled")
 	}
-	return unencrypted("FelixConfiguration does not set wireguardEnabled")
+	slices.Sort(clear)
+	out := snapshot.NodeEncryption{
+		State: snapshot.Encrypted, How: wireGuard + ", " + strings.Join(how, " and "), Says: strings.Join(says, ", "), Clear: slices.Compact(clear),
+	}
+	if without != nil {
+		out.How += " alone, although pods have addresses of " + without[0]
+	}
+	if len(clear) > 0 || without != nil {
+		out.State = snapshot.EncryptedPartly
+	}
+	return out
 }
 
 // flannelEncryption goes by the backend that flanneld writes on its node.

@@ -49,6 +49,17 @@ func TestEncryptionBetweenNodes(t *testing.T) {
 	wireguard := func(key string) snapshot.Reading {
 		return read(object(snapshot.KindFelixConfiguration, "default", true, key))
 	}
+	dual := func(felix snapshot.Reading, a, b map[string]string) *snapshot.Evidence {
+		e := calico(felix, a, b)
+		e.Readings[snapshot.Source{Kind: snapshot.KindIPPool}] = read(
+			object(snapshot.KindIPPool, "four", "10.4.0.0/16", "cidr"), object(snapshot.KindIPPool, "six", "fd00:10::/48", "cidr"),
+		)
+		return e
+	}
+	families := read(snapshot.Object{Kind: snapshot.KindFelixConfiguration, Name: "default", Fields: map[string]any{
+		"spec": map[string]any{"wireguardEnabled": true, "wireguardEnabledV6": true},
+	}})
+	keys := map[string]string{calicoKey: "K", calicoKey + "V6": "L"}
 	flannel := func(a, b string) *snapshot.Evidence {
 		d := snapshot.DaemonSet{Name: "kube-flannel-ds", Containers: container("kube-flannel", "flannel/flannel:v0.27")}
 		return agents(d, map[string]string{flannelType: a}, map[string]string{flannelType: b}, readings{})
@@ -97,6 +108,10 @@ func TestEncryptionBetweenNodes(t *testing.T) {
 		"Calico, on, and a node has none":           {calico(wireguard("wireguardEnabled"), map[string]string{calicoKey: "K"}, nil), partly, []string{"b"}},
 		"Calico, on, and a node's key is empty":     {calico(wireguard("wireguardEnabled"), map[string]string{calicoKey: ""}, map[string]string{calicoKey: "L"}), partly, []string{"a"}},
 		"Calico, IPv6, and keys are IPv4's":         {calico(wireguard("wireguardEnabledV6"), map[string]string{calicoKey: "K"}, map[string]string{calicoKey + "V6": "L"}), partly, []string{"a"}},
+		"Calico, both families":                     {dual(families, keys, keys), on, nil},
+		"Calico, both families, a key of one":       {dual(families, keys, map[string]string{calicoKey: "K"}), partly, []string{"b"}},
+		"Calico, one family of two":                 {dual(wireguard("wireguardEnabled"), keys, keys), partly, nil},
+		"Calico, the other family of two":           {dual(wireguard("wireguardEnabledV6"), keys, keys), partly, nil},
 		"Calico, keys of old, and off":              {calico(read(), map[string]string{calicoKey: "K"}, map[string]string{calicoKey: "L"}), off, nil},
 		"Calico, whose settings cannot be read":     {calico(snapshot.Reading{Problem: "no right"}, map[string]string{calicoKey: "K"}, nil), unread, nil},
 		"Flannel, VXLAN":                            {flannel("vxlan", "vxlan"), off, nil},

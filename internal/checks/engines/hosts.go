@@ -93,15 +93,21 @@ func calicoHosts(f *Found) snapshot.HostProtection {
 	if !f.calicoTiers() {
 		out.Obstacles = append(out.Obstacles, "The API server does not serve tiers.projectcalico.org: a policy for nodes needs a tier of its own, or it closes every port that it does not name. Upgrade Calico")
 	}
-	for _, o := range f.objects(calicoSource(f, snapshot.KindIPPool, "")) {
-		if p, err := netip.ParsePrefix(text(field(&o, "spec", "cidr"))); err == nil {
-			out.PodRanges = append(out.PodRanges, p.Masked())
-		}
-	}
+	out.PodRanges = calicoPools(f)
 	calicoFailsafe(f, &out)
 	for _, v := range felix(f, "ipv6Support") {
 		if slices.Contains([]string{"false", "0", "no", "n", "f"}, strings.ToLower(v.value)) { // felix/config/param_types.go, BoolParam
 			out.IPv4Only = v.from
+		}
+	}
+	return out
+}
+
+// calicoPools returns the ranges that pods get their addresses from.
+func calicoPools(f *Found) (out []netip.Prefix) {
+	for _, o := range f.objects(calicoSource(f, snapshot.KindIPPool, "")) {
+		if p, err := netip.ParsePrefix(text(field(&o, "spec", "cidr"))); err == nil {
+			out = append(out, p.Masked())
 		}
 	}
 	return out
