@@ -152,6 +152,17 @@ type APIServer struct {
 	Several bool
 }
 
+// ServerAddresses returns the addresses of API servers.
+func (m *Management) ServerAddresses() map[netip.Addr]bool {
+	out := map[netip.Addr]bool{}
+	for i := range m.Interfaces {
+		if in := &m.Interfaces[i]; in.Role == RoleAPIServer {
+			out[in.Address.Addr().Unmap()] = true
+		}
+	}
+	return out
+}
+
 // Settings are those of one API server: its flags by name, without dashes, and where they are from.
 type Settings struct {
 	Source string

@@ -156,6 +156,9 @@ func TestOfOthers(t *testing.T) { //nolint:paralleltest // see above
 	s.pod(t, "shop/left-out", "10.3.0.5", "{}", "containers: [{name: app, image: x}]")
 	s.pod(t, "shop/on-the-host", "10.3.0.5", "{}", "hostNetwork: true, containers: [{name: istio-proxy, image: x}]")
 	s.pod(t, "shop2/included", "10.3.0.6", "{traffic.sidecar.istio.io/includeInboundPorts: ''}", "containers: [{name: app, image: x}, {name: istio-proxy, image: x}]")
+	for name, annotation := range map[string]string{"odd": "traffic.sidecar.istio.io/excludeInboundPorts: any", "none": "sidecar.istio.io/interceptionMode: NONE"} {
+		s.pod(t, "shop2/"+name, "10.3.0.6", "{"+annotation+"}", "containers: [{name: app, image: x}, {name: istio-proxy, image: x}]")
+	}
 	expect("no pod is a member, whatever its namespace is", both...)
 	s.pod(t, "shop/redirected", "10.3.0.5", "{ambient.istio.io/redirection: enabled, traffic.sidecar.istio.io/excludeInboundPorts: '15020'}", "containers: [{name: app, image: x}]")
 	s.pod(t, "shop2/proxied", "10.3.0.6", "{}", "containers: [{name: app, image: x}, {name: istio-proxy, image: x}]")

@@ -88,7 +88,7 @@ func hostFirewall(s Subject, v *verdicts) {
 // all of them at once, and watched only then.
 func triedWhereItMatters(s Subject, v *verdicts) {
 	const label = policy.LabelHostFirewall + "=" + policy.HostFirewallTrial
-	servers, tried, among, anywhere := serverAddresses(s), 0, false, false
+	servers, tried, among, anywhere := s.ServerAddresses(), 0, false, false
 	for i := range s.Hosts {
 		h := &s.Hosts[i]
 		runs := slices.ContainsFunc(h.Addresses, func(a netip.Addr) bool { return servers[a] })
@@ -104,16 +104,6 @@ func triedWhereItMatters(s Subject, v *verdicts) {
 	case anywhere && !among:
 		v.warn(pcinetv1alpha1.ReasonHostFirewallPending, onNodes, "no node that is labelled "+label+" runs an API server, so that its port is tried on no node before all of them", "Label one node of the control plane")
 	}
-}
-
-func serverAddresses(s Subject) map[netip.Addr]bool {
-	out := map[netip.Addr]bool{}
-	for i := range s.Interfaces {
-		if in := &s.Interfaces[i]; in.Role == snapshot.RoleAPIServer {
-			out[in.Address.Addr().Unmap()] = true
-		}
-	}
-	return out
 }
 
 // closeIPv6 is what to do where the engine leaves IPv6 alone.

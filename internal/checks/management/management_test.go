@@ -523,6 +523,10 @@ func TestChecks(t *testing.T) {
 			func(s *management.Subject) { s.Callees[0].Bundle[0].NotAfter = today },
 			[]string{"CertificatesFit fail CertificateUnfit: ValidatingWebhookConfiguration w, w.example.com: its caBundle holds an authority that has expired: CN=ca"},
 		},
+		"an authority in a bundle with a key of no known kind": {
+			func(s *management.Subject) { s.Callees[0].Bundle[0].KeyType, s.Callees[0].Bundle[0].KeyBits = "DSA", 0 },
+			[]string{"CertificatesFit error ManagementNotObservable: ValidatingWebhookConfiguration w, w.example.com: its caBundle holds CN=ca, of 2021-01-08, DSA with 0 bits, of a kind that is not known"},
+		},
 		"an authority in a bundle that will soon end": {
 			func(s *management.Subject) { s.Callees[0].Bundle[0].NotAfter = today.Add(30*day - time.Second) },
 			[]string{"CertificatesFit warn CertificateUnfit: ValidatingWebhookConfiguration w, w.example.com: its caBundle holds CN=ca, of 2021-01-08, RSA with 2048 bits, which expires on 2026-07-31"},

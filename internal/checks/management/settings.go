@@ -100,9 +100,8 @@ func apiServerSettings(s Subject, v *verdicts) {
 func serverName(s snapshot.Settings) string { return "API server (" + s.Source + ")" }
 
 // judgeAuthorization judges by whom an API server lets be decided who may do what. Modes are asked one after the other, and AlwaysAllow is what
-// there is without any (k8s.io/kubernetes pkg/kubeapiserver/options/authorization.go). It comes to nobody whom it refuses, so an
-// API server that refuses what nobody has a right to has none. Of several it
-// may be another one that refused.
+// there is without any (k8s.io/kubernetes pkg/kubeapiserver/options/authorization.go). It lets pass whatever no mode before it has denied, so an API
+// server that refuses what nobody was given a right to, and nobody was denied, has none. Of several it may be another one that refused.
 func judgeAuthorization(v *verdicts, a snapshot.APIServer, s snapshot.Settings) {
 	const (
 		remedy        = "Set --authorization-mode=Node,RBAC"

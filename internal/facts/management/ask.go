@@ -77,23 +77,12 @@ const (
 	nobodysPath = "/pcinetwork.dev/nobodys"
 )
 
-// servers counts API servers.
-func servers(m *snapshot.Management) int {
-	out := map[netip.Addr]bool{}
-	for i := range m.Interfaces {
-		if in := &m.Interfaces[i]; in.Role == snapshot.RoleAPIServer {
-			out[in.Address.Addr()] = true
-		}
-	}
-	return len(out)
-}
-
 // askAPIServer reads the API server's flags, and sees what it answers to nobody.
 func (a *Asker) askAPIServer(ctx context.Context, m *snapshot.Management) {
 	ctx, cancel := context.WithTimeout(ctx, Budget)
 	defer cancel()
 	known := &m.APIServer
-	known.Several = servers(m) > 1 || len(known.Settings) > 1 // an address may be a load balancer's
+	known.Several = len(m.ServerAddresses()) > 1 || len(known.Settings) > 1 // an address may be a load balancer's
 	body, status, err := get(ctx, &http.Client{Transport: a.Authenticated}, a.Server+flagzPath, "", flagzType)
 	var answer struct {
 		Kind  string            `json:"kind"`

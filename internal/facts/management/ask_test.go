@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -255,6 +256,10 @@ func TestTheAPIServerIsAsked(t *testing.T) {
 		"with two there are others than the one that answers": {
 			handler: flagz(200, `{"kind": "Flagz", "flags": {"authorization-mode": "[Node,RBAC]"}}`), before: pod, servers: 2,
 			want: snapshot.APIServer{Settings: append(of("/flagz", "authorization-mode", "[Node,RBAC]"), pod.Settings...), Anonymous: 403, Nobodys: 403, Several: true},
+		},
+		"two pods behind one address are two": {
+			handler: flagz(404, ""), before: snapshot.APIServer{Settings: slices.Repeat(pod.Settings, 2)}, servers: 1,
+			want: snapshot.APIServer{Settings: slices.Repeat(pod.Settings, 2), Anonymous: 403, Nobodys: 403, Several: true},
 		},
 		"a pod is better than nothing": {
 			handler: flagz(404, ""), before: pod,

@@ -153,7 +153,11 @@ func commandLine(args []string) map[string]string {
 		if !inline && n+1 < len(args) && !strings.HasPrefix(args[n+1], "-") {
 			value = args[n+1]
 		}
-		if slices.Contains(flagsOfInterest, name) {
+		switch {
+		case !slices.Contains(flagsOfInterest, name):
+		case name == "authorization-mode" && out[name] != "": // a list, to which each adds
+			out[name] += "," + value
+		default:
 			out[name] = value
 		}
 	}

@@ -54,12 +54,15 @@ func (i *inventory) asksFor(namespace string) string {
 const (
 	excludePorts = "traffic.sidecar.istio.io/excludeInboundPorts"
 	includePorts = "traffic.sidecar.istio.io/includeInboundPorts"
+	// interception is NONE where nothing is redirected to the proxy.
+	interception = "sidecar.istio.io/interceptionMode"
 )
 
 // member notes the addresses of a pod that is a member of the mesh. One on the host's network never is.
 func (i *inventory) member(p *corev1.Pod, why string) {
 	proxy := slices.ContainsFunc(slices.Concat(p.Spec.InitContainers, p.Spec.Containers), func(c corev1.Container) bool { return c.Name == "istio-proxy" })
-	if included, set := p.Annotations[includePorts]; set && included != "*" {
+	excluded, understood := portsIn(p.Annotations[excludePorts])
+	if included, set := p.Annotations[includePorts]; !understood || (set && included != "*") || p.Annotations[interception] == "NONE" {
 		return
 	}
 	if p.Spec.HostNetwork || (!proxy && p.Annotations["ambient.istio.io/redirection"] != "enabled") {
@@ -68,11 +71,24 @@ func (i *inventory) member(p *corev1.Pod, why string) {
 	for _, ip := range p.Status.PodIPs {
 		if a, err := netip.ParseAddr(ip.IP); err == nil {
 			i.meshed[a] = why
-			for text := range strings.SplitSeq(p.Annotations[excludePorts], ",") {
-				if port, err := strconv.ParseUint(strings.TrimSpace(text), 10, 16); err == nil {
-					i.excluded[netip.AddrPortFrom(a, uint16(port))] = true
-				}
+			for _, port := range excluded {
+				i.excluded[netip.AddrPortFrom(a, port)] = true
 			}
 		}
 	}
+}
+
+// portsIn reads a list of ports; false for what is none.
+func portsIn(list string) (out []uint16, ok bool) {
+	for text := range strings.SplitSeq(list, ",") {
+		text = strings.TrimSpace(text)
+		port, err := strconv.ParseUint(text, 10, 16)
+		switch {
+		case err == nil:
+			out = append(out, uint16(port))
+		case text != "":
+			return nil, false
+		}
+	}
+	return out, true
 }

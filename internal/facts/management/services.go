@@ -107,11 +107,13 @@ func (i *inventory) service(s *corev1.Service, key types.NamespacedName, wanted 
 	if system == "" && i.declared[key] {
 		system = s.Name
 	}
+	leads := system
 	if key == apiService || (s.Namespace == metav1.NamespaceSystem && s.Spec.Selector["component"] == apiServerProgram) {
-		i.systems[key] = apiSystem
-		i.serviceDoors(s, object, apiSystem)
-		i.scraped(s)
-		return
+		leads = apiSystem
+	}
+	if leads != "" && s.Spec.Type != corev1.ServiceTypeExternalName {
+		i.systems[key] = leads
+		i.serviceDoors(s, object, leads)
 	}
 	switch asked := wanted || i.declared[key]; {
 	case s.Spec.Type == corev1.ServiceTypeExternalName && (asked || system != ""):
@@ -122,9 +124,7 @@ func (i *inventory) service(s *corev1.Service, key types.NamespacedName, wanted 
 	case system == "":
 		i.scraped(s)
 	default:
-		i.systems[key] = system
 		i.targets = append(i.targets, &target{service: key, like: snapshot.Interface{Role: snapshot.RoleSupporting, Object: object, System: system}})
-		i.serviceDoors(s, object, system)
 	}
 }
 

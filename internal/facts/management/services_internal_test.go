@@ -101,13 +101,14 @@ func TestServices(t *testing.T) {
 		"a system's":                            {of("monitoring/grafana", corev1.ServiceTypeNodePort, nil), false, "[Grafana] [Grafana] []"},
 		"the API server's own":                  {of("default/kubernetes", corev1.ServiceTypeNodePort, nil), false, "[the API server] [metrics of kubernetes] []"},
 		"one in front of API servers":           {of("kube-system/api", corev1.ServiceTypeLoadBalancer, server), false, "[the API server] [metrics of api] []"},
+		"one in front of API servers, declared": {of("kube-system/declared", corev1.ServiceTypeLoadBalancer, server), false, "[the API server] [declared] []"},
 		"one of another cluster's API server":   {of("tenant/api", corev1.ServiceTypeLoadBalancer, server), false, "[] [metrics of api] []"},
 		"a name for a shop elsewhere":           {of("shop/shop", corev1.ServiceTypeExternalName, nil), false, "[] [] []"},
 		"a name for a system elsewhere":         {of("monitoring/grafana", corev1.ServiceTypeExternalName, nil), false, "[] [] [minor]"},
 		"a name for a declared system":          {of("logs/elsewhere", corev1.ServiceTypeExternalName, nil), false, "[] [] [traffic]"},
 		"a name that the API server is to call": {of("hooks/hook", corev1.ServiceTypeExternalName, nil), true, "[] [] [traffic]"},
 	} {
-		i := newInventory(nil, []types.NamespacedName{{Namespace: "logs", Name: "elsewhere"}})
+		i := newInventory(nil, []types.NamespacedName{{Namespace: "logs", Name: "elsewhere"}, {Namespace: "kube-system", Name: "declared"}})
 		i.monitors = []monitor{m}
 		i.service(tc.service, types.NamespacedName{Namespace: tc.service.Namespace, Name: tc.service.Name}, tc.wanted)
 		doors, targets, gaps := []string{}, []string{}, []string{}
@@ -218,8 +219,8 @@ func TestEndpoints(t *testing.T) {
 
 func TestFlagsOfAStaticPod(t *testing.T) {
 	t.Parallel()
-	got := commandLine([]string{"kube-apiserver", "--etcd-servers=https://127.0.0.1:2379", "--token-auth-file=secret", "--authorization-mode", "Node,RBAC", "kubelet-certificate-authority"})
-	want := map[string]string{"etcd-servers": "https://127.0.0.1:2379", "authorization-mode": "Node,RBAC", "kubelet-certificate-authority": ""}
+	got := commandLine([]string{"kube-apiserver", "--etcd-servers=https://127.0.0.1:2379", "--token-auth-file=secret", "--authorization-mode", "AlwaysAllow", "--authorization-mode=RBAC", "kubelet-certificate-authority"})
+	want := map[string]string{"etcd-servers": "https://127.0.0.1:2379", "authorization-mode": "AlwaysAllow,RBAC", "kubelet-certificate-authority": ""}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("flags (-want +got):\n%s", diff)
 	}
