@@ -81,6 +81,7 @@ type ManagementReconciler struct {
 }
 
 // +kubebuilder:rbac:groups="",resources=nodes;services;pods,verbs=list
+// +kubebuilder:rbac:groups=apps,resources=daemonsets,verbs=list
 // +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=list
 // +kubebuilder:rbac:groups=networking.k8s.io,resources=ingresses,verbs=list
 // +kubebuilder:rbac:groups=apiregistration.k8s.io,resources=apiservices,verbs=list
@@ -199,7 +200,7 @@ func (r *ManagementReconciler) ask(ctx context.Context) {
 
 // judge judges for one baseline, and wakes the reconciler that writes its status if that changes anything.
 func (r *ManagementReconciler) judge(ctx context.Context, b *pcinetv1alpha1.PCINetworkBaseline, views map[uint16]snapshot.Management) {
-	s := checks.Subject{Access: b.Spec.ManagementAccess, Encryption: b.Spec.ManagementEncryption, Now: r.Clock.Now(), Management: views[0]}
+	s := checks.Subject{Access: b.Spec.ManagementAccess, Encryption: b.Spec.ManagementEncryption, Rules: b.Spec.Allow.Rules, Now: r.Clock.Now(), Management: views[0]}
 	var complete bool
 	s.ControlPlanes, complete = r.ControlPlanes.of(b)
 	if s.Encryption != nil {

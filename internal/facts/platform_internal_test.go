@@ -62,7 +62,11 @@ func TestTrimKeepsWhatIsLookedAtAlone(t *testing.T) {
 	daemonSet.Spec.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{"a": "b"}}
 	daemonSet.Spec.Template.Spec.Containers = []corev1.Container{{
 		Name: "c", Image: "i", Args: []string{"--password=p", "--run-firewall"},
-		Env: []corev1.EnvVar{{Name: "PASSWORD", Value: "p"}, {Name: "FELIX_X", Value: "y"}},
+		Env: []corev1.EnvVar{
+			{Name: "PASSWORD", Value: "p"},
+			{Name: "FELIX_X", Value: "y"},
+			{Name: "WEAVE_PASSWORD", ValueFrom: &corev1.EnvVarSource{}},
+		},
 	}}
 	daemonSet.Status = appsv1.DaemonSetStatus{DesiredNumberScheduled: 2, NumberReady: 1}
 	pod := &corev1.Pod{ObjectMeta: noise}
@@ -79,7 +83,7 @@ func TestTrimKeepsWhatIsLookedAtAlone(t *testing.T) {
 		}},
 		"a DaemonSet": {snapshot.KindDaemonSet, daemonSet, snapshot.DaemonSet{
 			Namespace: "n", Name: "x", Selector: "a=b", Desired: 2, Ready: 1,
-			Containers: []snapshot.Container{{Name: "c", Image: "i", Flags: map[string]string{"run-firewall": "true"}, Env: map[string]string{"FELIX_X": "y"}}},
+			Containers: []snapshot.Container{{Name: "c", Image: "i", Flags: map[string]string{"run-firewall": "true"}, Env: map[string]string{"FELIX_X": "y", "WEAVE_PASSWORD": "(given)"}}},
 		}},
 		"a pod": {snapshot.KindPod, pod, snapshot.Object{
 			Kind: snapshot.KindPod, Namespace: "n", Name: "x", Data: map[string]string{"node": "n1", "ready": "true"},

@@ -27,7 +27,7 @@ var (
 	}
 	keptEnv = []string{ // prefixes
 		"FELIX_", "CALICO_", "CILIUM_", "CLUSTER_TYPE", "DATASTORE_TYPE", "NETWORK_POLICY_ENFORCING_MODE", "ENABLE_V4_EGRESS",
-		"ENABLE_BANDWIDTH_PLUGIN", "EXPECT_NPC",
+		"ENABLE_BANDWIDTH_PLUGIN", "EXPECT_NPC", snapshot.EnvWeavePassword,
 	}
 	keptFlags = []string{
 		"enable-network-policy", "run-firewall", "enable-overlay", "network-policy", "fail-open", "strict-mode",
@@ -140,6 +140,9 @@ func daemonSetValue(d *appsv1.DaemonSet) snapshot.DaemonSet {
 		env := map[string]string{}
 		for _, e := range c.Env {
 			env[e.Name] = e.Value
+			if e.Name == snapshot.EnvWeavePassword && (e.Value != "" || e.ValueFrom != nil) { // what it is does not matter
+				env[e.Name] = snapshot.EnvGiven
+			}
 		}
 		out.Containers = append(out.Containers, snapshot.Container{
 			Name: c.Name, Image: c.Image, Env: kept(env, keptEnv), Flags: flags(slices.Concat(c.Command, c.Args)),

@@ -15,6 +15,8 @@ type ControlPlane struct {
 	Host string
 	// Entrances are in a fixed order. There is none when there is a Failure.
 	Entrances []Entrance
+	// Encryption is what the provider does to traffic between nodes; its state is unknown where that is not said.
+	Encryption NodeEncryption
 	// Failure says what kept it from being read, and nothing is known then; Problem says it in words, with what the provider
 	// answered, and Remedy what to do. They hold no times and no identifiers of requests.
 	Failure         Failure

@@ -30,6 +30,12 @@ const (
 	KindNetworkOperator          = "network.operator.openshift.io"
 )
 
+// EnvWeavePassword is a variable of the environment that holds a secret: of it no more is kept than EnvGiven.
+const (
+	EnvWeavePassword = "WEAVE_PASSWORD"
+	EnvGiven         = "(given)"
+)
+
 // Evidence is what the API shows of the cluster's network: the nodes, the DaemonSets that may be agents, and the settings
 // that were asked for. Engines are told and judged from it alone.
 type Evidence struct {

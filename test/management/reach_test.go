@@ -75,6 +75,7 @@ func outsideIn(t *testing.T, s *site) {
 		"API server 10.0.0.1:" + s.port(t) + " (Service default/kubernetes)", "API server 10.0.0.1:" + s.port(t) + " (the kubeconfig)",
 		fmt.Sprintf("Loki 10.7.0.9:%d (Service logs/loki)", door.Spec.Ports[0].Port), "controller manager 10.0.0.1:10257 (Node cp)",
 		"etcd 10.0.0.1:2379 (Node cp)", "etcd 10.0.0.1:2380 (Node cp)",
+		"kube-proxy's health check 10.0.0.2:10256 (DaemonSet kube-system/kube-proxy)", "kube-proxy's metrics 10.0.0.2:10249 (DaemonSet kube-system/kube-proxy)",
 		"kubelet 10.0.0.1:10250 (Node cp)", "kubelet 10.0.0.2:10250 (Node n1)",
 		"read-only kubelet port 10.0.0.2:10255 (Node n1)", "read-only kubelet port 10.7.0.2:10255 (Node n1)",
 		"scheduler 10.0.0.1:10259 (Node cp)",
@@ -85,7 +86,7 @@ func outsideIn(t *testing.T, s *site) {
 	if diff := cmp.Diff(want, answers); diff != "" {
 		t.Errorf("answers (-want +got):\n%s", diff)
 	}
-	if r.OnList || r.From.String() != "10.0.0.1" || err == nil || !strings.Contains(err.Error(), "11 interfaces answer 10.0.0.1, which is not on the allow-list") {
+	if r.OnList || r.From.String() != "10.0.0.1" || err == nil || !strings.Contains(err.Error(), "13 interfaces answer 10.0.0.1, which is not on the allow-list") {
 		t.Errorf("from %s, on the list: %t: %v", r.From, r.OnList, err)
 	}
 	if !slices.ContainsFunc(r.Interfaces, func(i reach.Interface) bool { return i.Verdict == reach.Shut && i.Address.String() == "10.0.0.1:8080" }) {

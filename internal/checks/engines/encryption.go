@@ -211,6 +211,18 @@ func antreaEncryption(f *Found) snapshot.NodeEncryption {
 	return snapshot.NodeEncryption{State: snapshot.Encrypted, How: how, Says: where + " sets trafficEncryptionMode; nodes show no keys"}
 }
 
+// weaveEncryption goes by the password that all of its peers share, which has them encrypt (weave kube reference, WEAVE_PASSWORD).
+func weaveEncryption(f *Found) snapshot.NodeEncryption {
+	for _, c := range f.DaemonSet.Containers {
+		if c.Env[snapshot.EnvWeavePassword] != "" {
+			return snapshot.NodeEncryption{
+				State: snapshot.Encrypted, How: engineWeave, Says: f.DaemonSet.String() + " has the environment variable " + snapshot.EnvWeavePassword + "; nodes show no keys",
+			}
+		}
+	}
+	return unencrypted(f.DaemonSet.String() + " has no environment variable " + snapshot.EnvWeavePassword)
+}
+
 // ovnEncryption goes by OpenShift's operator, or by the DaemonSet that upstream runs for it.
 func ovnEncryption(f *Found) snapshot.NodeEncryption {
 	for i := range f.DaemonSets {

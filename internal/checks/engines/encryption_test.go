@@ -92,6 +92,11 @@ func TestEncryptionBetweenNodes(t *testing.T) {
 		d.Containers[0].Flags["ipsec-overlay"] = flag
 		return agents(d, nil, nil, readings{})
 	}
+	weave := func(password string) *snapshot.Evidence {
+		d := snapshot.DaemonSet{Name: "weave-net", Containers: slices.Concat(container("weave", "weaveworks/weave-kube:2.8.1"), container("weave-npc", "weaveworks/weave-npc:2.8.1"))}
+		d.Containers[0].Env["WEAVE_PASSWORD"] = password
+		return agents(d, nil, nil, readings{})
+	}
 	k3s := func(args, a, b string) *snapshot.Evidence {
 		e := agents(snapshot.DaemonSet{Name: "other"}, map[string]string{flannelType: a, "k3s.io/node-args": args}, map[string]string{flannelType: b}, readings{})
 		e.Nodes[0].Kubelet = "v1.37.2+k3s1"
@@ -143,6 +148,8 @@ func TestEncryptionBetweenNodes(t *testing.T) {
 		"k3s, WireGuard":                            {k3s(`["server","--flannel-backend","wireguard-native"]`, "wireguard", "wireguard"), on, nil},
 		"k3s, WireGuard, not restarted on one node": {k3s(`["server","--flannel-backend","wireguard-native"]`, "wireguard", "vxlan"), partly, []string{"b"}},
 		"k3s, of which nothing is known":            {k3s(`["agent"]`, "", ""), unknown, nil},
+		"Weave Net, off":                            {weave(""), off, nil},
+		"Weave Net, with a password":                {weave("(given)"), on, nil},
 		"a plugin that does not show it":            {agents(snapshot.DaemonSet{Name: "aws-node", Containers: container("aws-node", "amazon-k8s-cni:v1")}, nil, nil, readings{}), unknown, nil},
 	}
 	for name, tc := range cases {

@@ -194,7 +194,7 @@ var otherRows = []Engine{
 		}},
 	},
 	{
-		Installed: "Weave Net", Policy: engineWeave, Base: engineWeave, Encapsulation: always(snapshot.Overlay),
+		Installed: "Weave Net", Policy: engineWeave, Base: engineWeave, Encapsulation: always(snapshot.Overlay), NodeEncryption: weaveEncryption,
 		Marks:      Marks{Container: "weave-npc", Name: "weave-net", Label: "name=weave-net", Images: []string{"weaveworks/weave-npc", "weave-npc"}},
 		Capability: Capability{Ingress: "yes", Egress: "2.6 and later, but not to the node itself", EndPort: "no", ClusterNetworkPolicy: "no", Native: "none"},
 		Settings: []Setting{{
@@ -202,7 +202,7 @@ var otherRows = []Engine{
 		}},
 	},
 	{
-		Installed: "Weave Net without weave-npc", Base: engineWeave, Encapsulation: always(snapshot.Overlay), Capability: noCapability,
+		Installed: "Weave Net without weave-npc", Base: engineWeave, Encapsulation: always(snapshot.Overlay), NodeEncryption: weaveEncryption, Capability: noCapability,
 		Marks:  Marks{Container: "weave", Name: "weave-net", Label: "name=weave-net", Images: []string{"weaveworks/weave-kube", "weave-kube"}},
 		Remedy: "Add the container weave-npc to the DaemonSet, as upstream's manifest has it.",
 	},

@@ -54,7 +54,9 @@ type Subject struct {
 	// Declared are spec.managementAccess and spec.managementEncryption; what is nil is not judged.
 	Access     *pcinetv1alpha1.ManagementAccess
 	Encryption *pcinetv1alpha1.ManagementEncryption
-	Now        time.Time
+	// Rules are spec.allow.rules.
+	Rules []pcinetv1alpha1.AllowRule
+	Now   time.Time
 }
 
 // check judges one clause.
@@ -70,6 +72,7 @@ var all = []check{
 	{"ConsolesRestricted", Access, consolesRestricted},
 	{"APIServerPrivate", Access, apiServerPrivate},
 	{"ClosedToPods", Access, closedToPods},
+	{"MetadataClosed", Access, metadataClosed},
 	{"ClusterObjectsRestricted", Access, clusterObjectsRestricted},
 	{"HostFirewall", Access, hostFirewall},
 	{"AccessDeclared", Access, accessDeclared},

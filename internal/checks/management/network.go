@@ -19,7 +19,7 @@ func nodeTrafficEncrypted(s Subject, v *verdicts) {
 		subject = "Pod traffic between nodes"
 		remedy  = "Turn on WireGuard or IPsec in the network plugin, or let every supporting system use TLS"
 	)
-	n := s.Network
+	n := encryptionOf(s)
 	switch n.State {
 	case snapshot.EncryptionUnknown:
 		if n.Unread {
@@ -38,6 +38,19 @@ func nodeTrafficEncrypted(s Subject, v *verdicts) {
 	case snapshot.Unencrypted:
 		v.warn(pcinetv1alpha1.ReasonPlaintext, subject, "it is not encrypted: "+n.Says, remedy)
 	}
+}
+
+// encryptionOf is that of the network plugin, which knows its nodes, or the cloud's where the plugin shows none.
+func encryptionOf(s Subject) snapshot.NodeEncryption {
+	if s.Cloud == nil || s.Network.State == snapshot.Encrypted || s.Network.State == snapshot.EncryptedPartly {
+		return s.Network
+	}
+	out := s.Cloud.Encryption
+	if out.State == snapshot.EncryptionUnknown && !out.Unread {
+		return s.Network
+	}
+	out.Says = s.Cloud.Cluster.String() + " says " + out.Says
+	return out
 }
 
 // some names the first of a sorted list.

@@ -92,9 +92,7 @@ func trafficEncrypted(s Subject, v *verdicts) {
 		case i.Sight.Speech == snapshot.SpeechTLS:
 			agreed(v, i)
 		case i.Sight.Speech == snapshot.SpeechPlain:
-			v.fail(pcinetv1alpha1.ReasonPlaintext, name(i), "it answers in the clear", plainRemedy(i))
-		case i.Sight.Speech == snapshot.SpeechSilent && i.Mesh != "":
-			v.pass(name(i), "it does not answer whoever is outside of its mesh: "+i.Mesh)
+			inTheClear(v, i)
 		default:
 			quiet(v, i)
 		}
@@ -104,9 +102,30 @@ func trafficEncrypted(s Subject, v *verdicts) {
 	}
 }
 
+// inTheClear judges what answers so.
+func inTheClear(v *verdicts, i *snapshot.Interface) {
+	switch i.Role {
+	case snapshot.RoleAgentHealth:
+		v.skip(name(i), "it answers in the clear, and says no more than whether its agent is alive")
+	case snapshot.RoleAgentPeer:
+		withoutTLS(v, i)
+	default:
+		v.fail(pcinetv1alpha1.ReasonPlaintext, name(i), "it answers in the clear", plainRemedy(i))
+	}
+}
+
+// withoutTLS judges what agents speak to each other, which may hang up or say nothing to whoever else comes.
+func withoutTLS(v *verdicts, i *snapshot.Interface) {
+	v.warn(pcinetv1alpha1.ReasonPlaintext, name(i), "it takes connections, and its protocol has no TLS", "Let agents authenticate each other with a password, and see that a firewall lets in nodes alone")
+}
+
 // quiet judges what says nothing.
 func quiet(v *verdicts, i *snapshot.Interface) {
 	switch {
+	case i.Sight.Speech == snapshot.SpeechSilent && i.Mesh != "":
+		v.pass(name(i), "it does not answer whoever is outside of its mesh: "+i.Mesh)
+	case i.Sight.Speech == snapshot.SpeechSilent && i.Role == snapshot.RoleAgentPeer:
+		withoutTLS(v, i)
 	case i.Sight.Speech == snapshot.SpeechClosed:
 		v.skip(name(i), "nobody listens there")
 	case i.Sight.Speech == snapshot.SpeechUnreachable && expectedUnreachable[i.Role]:
@@ -152,6 +171,7 @@ func agreed(v *verdicts, i *snapshot.Interface) {
 // expectedUnreachable are interfaces that should answer their own host alone, or have no fixed port.
 var expectedUnreachable = map[snapshot.Role]bool{
 	snapshot.RoleScheduler: true, snapshot.RoleControllerManager: true, snapshot.RoleKonnectivity: true, snapshot.RoleEtcd: true,
+	snapshot.RoleNetworkAgent: true, snapshot.RoleAgentHealth: true, snapshot.RoleAgentPeer: true,
 }
 
 func plainRemedy(i *snapshot.Interface) string {
@@ -161,6 +181,8 @@ func plainRemedy(i *snapshot.Interface) string {
 	switch i.Role {
 	case snapshot.RoleEtcd:
 		return "Start etcd with https in --listen-client-urls and --listen-peer-urls, and with --client-cert-auth"
+	case snapshot.RoleNetworkAgent:
+		return "Turn it off in the network plugin's settings, bind it to 127.0.0.1, or give it TLS"
 	case snapshot.RoleSupporting:
 		return "Turn on TLS in " + i.System + ", and in whoever asks it"
 	default:

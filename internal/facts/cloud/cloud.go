@@ -58,6 +58,8 @@ func IdentityFrom(env func(name string) string) Identity {
 type description struct {
 	host      string
 	entrances []snapshot.Entrance
+	// encryption is what it says of traffic between nodes.
+	encryption snapshot.NodeEncryption
 	// issuer, group and path tell clusters apart: whoever signs the tokens, the nodes' group on AKS, the resource on GKE.
 	issuer, group, path string
 }
@@ -90,7 +92,7 @@ func (r *Reader) Describe(ctx context.Context, of snapshot.ControlPlane) snapsho
 		of.Failure, of.Problem, of.Remedy = p.failure, p.text, remedy(p.failure, of.Cluster.Cloud)
 		return of
 	}
-	of.Host, of.Entrances = d.host, d.entrances
+	of.Host, of.Entrances, of.Encryption = d.host, d.entrances, d.encryption
 	return of
 }
 

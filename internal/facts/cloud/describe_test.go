@@ -204,6 +204,25 @@ func TestDescriptionsKeepTheProvidersWords(t *testing.T) {
 	}
 }
 
+// Only what GKE says of itself counts; a word that nobody knows is no answer.
+func TestEncryptionBetweenNodesOfGKE(t *testing.T) {
+	t.Parallel()
+	for part, want := range map[string]snapshot.NodeEncryption{
+		``: {},
+		`,"networkConfig":{"datapathProvider":"ADVANCED_DATAPATH"}`:                                        {},
+		`,"networkConfig":{"inTransitEncryptionConfig":"IN_TRANSIT_ENCRYPTION_CONFIG_UNSPECIFIED"}`:        {},
+		`,"networkConfig":{"inTransitEncryptionConfig":"IN_TRANSIT_ENCRYPTION_DISABLED"}`:                  {State: snapshot.Unencrypted, Says: "inTransitEncryptionConfig=IN_TRANSIT_ENCRYPTION_DISABLED"},
+		`,"networkConfig":{"inTransitEncryptionConfig":"IN_TRANSIT_ENCRYPTION_INTER_NODE_TRANSPARENT"}`:    {State: snapshot.Encrypted, How: "GKE", Says: "inTransitEncryptionConfig=IN_TRANSIT_ENCRYPTION_INTER_NODE_TRANSPARENT"},
+		`,"networkConfig":{"inTransitEncryptionConfig":"IN_TRANSIT_ENCRYPTION_WITH_CARRIER_PIGEONS_2031"}`: {Unread: true, Says: `inTransitEncryptionConfig="IN_TRANSIT_ENCRYPTION_WITH_CARRIER_PIGEONS_2031" is not known`},
+	} {
+		f := clouds.New(t, snapshot.GKE, clouds.Says(clouds.Body(snapshot.GKE, part)))
+		got := f.Describe(t.Context(), clouds.Clusters[snapshot.GKE])
+		if diff := cmp.Diff(want, got.Encryption); diff != "" || got.Failure != "" {
+			t.Errorf("%s: %s (-want +got):\n%s", part, got.Problem, diff)
+		}
+	}
+}
+
 func TestPodIdentityIsAnotherWayToTheSameDescription(t *testing.T) {
 	t.Parallel()
 	f := clouds.New(t, snapshot.EKS, clouds.Says(clouds.Body(snapshot.EKS, `"endpointPublicAccess":true,"endpointPrivateAccess":true,"publicAccessCidrs":["203.0.113.0/24"]`)))

@@ -56,7 +56,27 @@ func (r *Reader) askGKE(ctx context.Context, s *session, c snapshot.CloudCluster
 	if cluster == nil || cluster.Name == "" { // the SDK makes nothing of null
 		return nil, &problem{snapshot.NotUnderstood, gkeHostName + " answers without a cluster"}
 	}
-	return &description{host: cluster.Endpoint, entrances: gkeEntrances(s, cluster), path: cluster.SelfLink}, nil
+	return &description{host: cluster.Endpoint, entrances: gkeEntrances(s, cluster), encryption: gkeEncryption(cluster), path: cluster.SelfLink}, nil
+}
+
+// gkeEncryption is what GKE does to what pods send to other nodes, beside what Google's network does below (NetworkConfig of
+// container/v1). Left out, nothing is said.
+func gkeEncryption(c *container.Cluster) snapshot.NodeEncryption {
+	const setting = "inTransitEncryptionConfig"
+	if c.NetworkConfig == nil {
+		return snapshot.NodeEncryption{}
+	}
+	says := setting + "=" + c.NetworkConfig.InTransitEncryptionConfig
+	switch c.NetworkConfig.InTransitEncryptionConfig {
+	case "", "IN_TRANSIT_ENCRYPTION_CONFIG_UNSPECIFIED":
+		return snapshot.NodeEncryption{}
+	case "IN_TRANSIT_ENCRYPTION_INTER_NODE_TRANSPARENT":
+		return snapshot.NodeEncryption{State: snapshot.Encrypted, How: "GKE", Says: says}
+	case "IN_TRANSIT_ENCRYPTION_DISABLED":
+		return snapshot.NodeEncryption{State: snapshot.Unencrypted, Says: says}
+	default:
+		return snapshot.NodeEncryption{Unread: true, Says: fmt.Sprintf("%s=%.64q is not known", setting, c.NetworkConfig.InTransitEncryptionConfig)}
+	}
 }
 
 // googleToken asks for a token of the pod's ServiceAccount, which the metadata server exchanges and renews.

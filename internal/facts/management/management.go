@@ -12,6 +12,7 @@ import (
 	"slices"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -57,7 +58,7 @@ func Mapper() apimeta.RESTMapper {
 		m.Add(v, apimeta.RESTScopeRoot)
 	}
 	for _, v := range []schema.GroupVersionKind{
-		corev1.SchemeGroupVersion.WithKind("Service"), corev1.SchemeGroupVersion.WithKind("Pod"),
+		corev1.SchemeGroupVersion.WithKind("Service"), corev1.SchemeGroupVersion.WithKind("Pod"), appsv1.SchemeGroupVersion.WithKind("DaemonSet"),
 		discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"), networkingv1.SchemeGroupVersion.WithKind("Ingress"),
 		serviceMonitors, peerAuthentications,
 	} {
@@ -118,14 +119,14 @@ func Declared(baselines []pcinetv1alpha1.PCINetworkBaseline) (out []types.Namesp
 // Take makes an inventory. declared are Services that belong to it whatever they look like. It never fails: what cannot be read is a
 // gap. r is not a cache: one of every Service would be the largest of the operator's, for what is asked once in ten minutes.
 //
-// Cost: a request for every 20 CustomResourceDefinitions, and for every 500 Services, nodes, Ingresses, APIServices, webhook configurations,
+// Cost: a request for every 20 CustomResourceDefinitions, and for every 500 Services, nodes, DaemonSets, Ingresses, APIServices, webhook configurations,
 // ServiceMonitors, PeerAuthentications, and pods of namespaces with Services of interest; one for the pods of the control plane, and one for
 // each Service of interest, of which there are at most 2,048. Services × ServiceMonitors are compared. Memory: a page, 300 bytes an
 // interface, and 100 a pod.
 func Take(ctx context.Context, r client.Reader, declared []types.NamespacedName) *snapshot.Management {
 	i := newInventory(r, declared)
 	for _, part := range []func(context.Context){
-		i.nodes, i.controlPlane, i.apiServer, i.aggregatedAPIs, i.webhooks, i.conversions, i.monitoring, i.services, i.mesh, i.ingresses,
+		i.nodes, i.controlPlane, i.agents, i.apiServer, i.aggregatedAPIs, i.webhooks, i.conversions, i.monitoring, i.services, i.mesh, i.ingresses,
 		i.choose, i.pods, i.endpoints,
 	} {
 		part(ctx)

@@ -31,7 +31,7 @@ var supporting = map[string]string{
 	"metrics-server": "metrics-server", "elasticsearch": "Elasticsearch", "kibana": "Kibana", "opensearch": "OpenSearch",
 	"opensearch-dashboards": "OpenSearch Dashboards", "loki": "Loki", "tempo": "Tempo", "jaeger": "Jaeger", "mimir": "Mimir",
 	"opentelemetry-collector": "OpenTelemetry Collector", "fluent-bit": "Fluent Bit", "fluentd": "Fluentd", "vector": "Vector",
-	"hubble-relay": "Hubble Relay", "hubble-ui": "Hubble UI", "goldmane": "Goldmane", "argocd-server": "Argo CD", "argocd-repo-server": "Argo CD",
+	"hubble-relay": "Hubble Relay", "hubble-ui": "Hubble UI", "goldmane": "Goldmane", "calico-typha": "Typha", "argocd-server": "Argo CD", "argocd-repo-server": "Argo CD",
 	"kubernetes-dashboard": "Kubernetes Dashboard", "kubernetes-dashboard-kong": "Kubernetes Dashboard", "rancher": "Rancher",
 	"prometheus-operated": "Prometheus", "alertmanager-operated": "Alertmanager", "lokistack": "Loki", // as their operators call them
 	"weave-gitops": "Weave GitOps", "kiali": "Kiali", "headlamp": "Headlamp", "vault": "Vault",
