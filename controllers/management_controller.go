@@ -100,6 +100,7 @@ func (r *ManagementReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (c
 		ctrl.LoggerFrom(ctx).Error(err, "What an earlier process saw of keys is not known")
 	}
 	inventory := management.Take(ctx, r.Live, management.Declared(baselines))
+	management.Views(ctx, r.Live, inventory)
 	if r.inventory != nil && len(inventory.Gaps)+len(inventory.Absent) > len(r.inventory.Gaps)+len(r.inventory.Absent) && !r.doubted {
 		r.doubted = true
 		return ctrl.Result{RequeueAfter: doubt}, nil

@@ -28,6 +28,8 @@ type Management struct {
 	Hosts      []Host
 	Protection HostProtection
 	Vantage    netip.Addr
+	// Views are what nodes reach that were looked from, sorted by name, one a node.
+	Views []View
 	// Firewall is how far the firewall on nodes is of the baseline for which it is judged.
 	Firewall Firewall
 	// Absent are Services that some baseline declares, as namespace/name, and that are not there.

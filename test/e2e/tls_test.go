@@ -40,6 +40,7 @@ func TestKubelets(t *testing.T) {
 	}
 	b := createBaseline(t, func(b *pcinetv1alpha1.PCINetworkBaseline) {
 		b.Spec.ManagementEncryption = &pcinetv1alpha1.ManagementEncryption{}
+		b.Spec.ManagementAccess = &pcinetv1alpha1.ManagementAccess{AllowedCIDRs: allowList(administrator)}
 	})
 	for i := range nodes.Items {
 		name := nodes.Items[i].Name
@@ -59,6 +60,7 @@ func TestKubelets(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	looker := lookFromNode(t)
 	restartOperator(t) // or it asks again after some minutes
 	for i := range nodes.Items {
 		name, address := nodes.Items[i].Name, addressOf(t, &nodes.Items[i])
@@ -78,6 +80,24 @@ func TestKubelets(t *testing.T) {
 			)
 		})
 	}
+	t.Run("ports that the network's agent opens", func(t *testing.T) {
+		if env.engine.backend != pcinetv1alpha1.BackendCilium {
+			t.Skip("no other one serves metrics here")
+		}
+		for i := range nodes.Items {
+			of := " " + addressOf(t, &nodes.Items[i]) + ":%d (DaemonSet kube-system/cilium): "
+			awaitResults(t, b, fmt.Sprintf("Cilium's metrics"+of, 9962), "fail: it answers in the clear.")
+			awaitResults(t, b, fmt.Sprintf("Hubble"+of, 4244), "skip: nobody listens there.")
+			awaitResults(t, b, fmt.Sprintf("Cilium's gops"+of, 9890), "skip: nobody listens there.")
+		}
+	})
+	t.Run("what the node reaches that has looked itself", func(t *testing.T) {
+		if len(nodes.Items) < 2 {
+			t.Skip("there is no other one")
+		}
+		at := &nodes.Items[slices.IndexFunc(nodes.Items, func(n corev1.Node) bool { return n.Name == looker })]
+		awaitResults(t, b, "Every kubelet, from node "+looker+" ("+addressOf(t, at)+"): ", "warn: 1 of 1 answer, and spec.managementAccess.allowedCIDRs does not hold that node: "+firstNode+":10250.")
+	})
 	t.Run("what else the control plane has, on its own loopback address or not there", func(t *testing.T) {
 		needServerOnNode(t)
 		for _, of := range []string{"etcd " + firstNode + ":2379", "etcd " + firstNode + ":2380", "scheduler " + firstNode + ":10259", "controller manager " + firstNode + ":10257"} {
@@ -96,6 +116,16 @@ func TestKubelets(t *testing.T) {
 		)
 		awaitResults(t, b, "service account key ", "pass: it is strong enough: ECDSA with 256 bits.", "skip: it has been seen since ")
 	})
+}
+
+// lookFromNode has a pod of config/management/vantage look from a node, and returns which.
+func lookFromNode(t *testing.T) string {
+	t.Helper()
+	const in = "pci-network-baseline-vantage"
+	applyOverlay(t, "config/management/vantage", nil)
+	run(t, "-n", in, "create", "job", "now", "--from=cronjob/vantage")
+	run(t, "-n", in, "wait", "--for=condition=Complete", "job/now", "--timeout=120s")
+	return strings.TrimSpace(run(t, "-n", in, "get", "pods", "-o", "jsonpath={.items[0].spec.nodeName}"))
 }
 
 // apply applies manifests until the test ends.

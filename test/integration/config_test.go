@@ -612,7 +612,7 @@ func TestRolesGrantNothingForbidden(t *testing.T) {
 	kubectl := filepath.Join(cluster.Assets(repoRoot, os.Getenv("KUBEBUILDER_ASSETS")), "kubectl")
 	roles := 0
 	for _, dir := range []string{
-		"default", "management", "management/cloud", "management/objects", "reports", "prometheus", "argocd/deploy", "hostfirewall", "hostfirewall/enforce",
+		"default", "management", "management/cloud", "management/objects", "management/vantage", "reports", "prometheus", "argocd/deploy", "hostfirewall", "hostfirewall/enforce",
 	} {
 		rendered, err := exec.CommandContext(t.Context(), kubectl, "kustomize", filepath.Join(configDir, dir)).Output()
 		if err != nil {

@@ -201,6 +201,7 @@ func TestManagement(t *testing.T) { //nolint:paralleltest // the ports of a cont
 	s.hour(t)
 	s.await(t, "ManagementAccessRestricted=True/AccessAttested")
 
+	s.views(t)
 	s.agents(t)
 	plain(t, "10.0.0.2:10255")
 	s.hour(t)

@@ -26,18 +26,8 @@ import (
 // reached runs the command as somebody at a place would, and returns what answers against the allow-list.
 func (s *site) reached(t *testing.T, args ...string) (answers []string, r reach.Report, err error) {
 	t.Helper()
-	data, err := os.ReadFile(s.cluster.Kubeconfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	outside := strings.Replace(string(data), "https://127.0.0.1:", "https://10.0.0.1:", 1)
-	outside = strings.Replace(outside, "server:", "tls-server-name: kubernetes.default.svc\n    server:", 1)
-	path := filepath.Join(t.TempDir(), "kubeconfig")
-	if err := os.WriteFile(path, []byte(outside), 0o600); err != nil {
-		t.Fatal(err)
-	}
 	var out bytes.Buffer
-	err = reach.Main(t.Context(), append([]string{"--kubeconfig", path, "--output", "json"}, args...), &out, io.Discard)
+	err = reach.Main(t.Context(), append([]string{"--kubeconfig", s.outside(t, s.cluster.Kubeconfig()), "--output", "json"}, args...), &out, io.Discard)
 	if e := json.Unmarshal(out.Bytes(), &r); e != nil {
 		t.Fatalf("%v: %v\n%s", err, e, out.String())
 	}
@@ -47,6 +37,22 @@ func (s *site) reached(t *testing.T, args ...string) (answers []string, r reach.
 		}
 	}
 	return answers, r, err
+}
+
+// outside writes a kubeconfig again for somebody who has to take the API server's own address.
+func (s *site) outside(t *testing.T, kubeconfig string) string {
+	t.Helper()
+	data, err := os.ReadFile(kubeconfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	outside := strings.Replace(string(data), "https://127.0.0.1:", "https://10.0.0.1:", 1)
+	outside = strings.Replace(outside, "server:", "tls-server-name: kubernetes.default.svc\n    server:", 1)
+	path := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := os.WriteFile(path, []byte(outside), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // outsideIn asks from a place whose address is on no allow-list, and from one whose address is.

@@ -72,6 +72,7 @@ var all = []check{
 	{"ConsolesRestricted", Access, consolesRestricted},
 	{"APIServerPrivate", Access, apiServerPrivate},
 	{"ClosedToPods", Access, closedToPods},
+	{"ClosedToNodes", Access, closedToNodes},
 	{"MetadataClosed", Access, metadataClosed},
 	{"ClusterObjectsRestricted", Access, clusterObjectsRestricted},
 	{"HostFirewall", Access, hostFirewall},

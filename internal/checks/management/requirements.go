@@ -9,6 +9,7 @@ var requirements = map[string]string{
 	"HostFirewall":             "1.2.5, 1.3.1",
 	"APIServerPrivate":         "1.4.2",
 	"ClosedToPods":             "1.3.1",
+	"ClosedToNodes":            "1.3.1",
 	"MetadataClosed":           "1.3.2",
 	"AccessDeclared":           "1.2.5, 1.4.2",
 	"ControlPlaneRestricted":   "1.3.1, 1.4.2",

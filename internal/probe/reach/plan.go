@@ -53,9 +53,9 @@ func PlanOf(ctx context.Context, r client.Reader, server string, pods bool) (Pla
 		if i.System != "" {
 			role = i.System
 		}
-		p.add(i.Address, role, i.Object)
+		p.add(Interface{Address: i.Address, Role: role, Object: i.Object, kind: i.Role})
 		for _, a := range external[i.Address.Addr()] {
-			p.add(netip.AddrPortFrom(a, i.Address.Port()), role, i.Object)
+			p.add(Interface{Address: netip.AddrPortFrom(a, i.Address.Port()), Role: role, Object: i.Object})
 		}
 	}
 	for _, d := range m.Doors {
@@ -71,6 +71,9 @@ func PlanOf(ctx context.Context, r client.Reader, server string, pods bool) (Pla
 func (p *Plan) missing(m *snapshot.Management) {
 	for _, g := range m.Gaps {
 		p.Missing = append(p.Missing, g.What+": "+g.Why)
+		if !g.Minor {
+			p.gaps++
+		}
 	}
 	for _, a := range m.Absent {
 		p.Missing = append(p.Missing, "Service "+a+": a baseline's spec.managementEncryption.supportingSystems has it, and the list of Services does not")
@@ -80,7 +83,7 @@ func (p *Plan) missing(m *snapshot.Management) {
 // door adds where a door is. One that has no address yet, or whose name nobody knows, is missing.
 func (p *Plan) door(ctx context.Context, d snapshot.Door, nodes []corev1.Node) {
 	for _, a := range doorsOf(d, nodes) {
-		p.add(a, d.System, d.Object)
+		p.add(Interface{Address: a, Role: d.System, Object: d.Object})
 	}
 	for _, name := range d.Names {
 		if err := p.Target(ctx, name, d.System, d.Object); err != nil {
@@ -92,8 +95,7 @@ func (p *Plan) door(ctx context.Context, d snapshot.Door, nodes []corev1.Node) {
 	}
 }
 
-func (p *Plan) add(a netip.AddrPort, role, object string) {
-	t := Interface{Address: a, Role: role, Object: object}
+func (p *Plan) add(t Interface) {
 	if !slices.Contains(p.Targets, t) {
 		p.Targets = append(p.Targets, t)
 	}
@@ -131,7 +133,7 @@ func (p *Plan) Target(ctx context.Context, target, role, object string) error {
 		return err
 	}
 	for _, a := range addresses {
-		p.add(netip.AddrPortFrom(a.Unmap(), uint16(number)), role, object)
+		p.add(Interface{Address: netip.AddrPortFrom(a.Unmap(), uint16(number)), Role: role, Object: object})
 	}
 	return nil
 }

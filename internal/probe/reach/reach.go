@@ -45,6 +45,9 @@ type Report struct {
 	// Missing says what the inventory lacks: of that nothing is known.
 	Missing    []string    `json:"missing,omitempty"`
 	Interfaces []Interface `json:"interfaces"`
+
+	// gaps is how much of Missing is of the inventory itself, and not of doors.
+	gaps int
 }
 
 // Interface is one interface with what came of it.
@@ -55,6 +58,9 @@ type Interface struct {
 	Object  string          `json:"object"`
 	Answer  snapshot.Speech `json:"answer"`
 	Verdict Verdict         `json:"verdict"`
+
+	// kind is what Role is for the operator; empty for what is no part of its inventory.
+	kind snapshot.Role
 }
 
 // Plan is what to look at, and who may reach it.
@@ -63,11 +69,13 @@ type Plan struct {
 	// Lists are the allow-lists of all baselines that have one: an address is on the list if all of them have it.
 	Lists   [][]netip.Prefix
 	Missing []string
+
+	gaps int
 }
 
 // Look looks at everything, and judges as somebody with the address from. Cost: as [handshake.Dialer.Look].
 func Look(ctx context.Context, p Plan, from netip.Addr, now clock.PassiveClock) Report {
-	out := Report{From: from, At: now.Now().UTC().Truncate(time.Second), OnList: p.allows(from), Missing: p.Missing}
+	out := Report{From: from, At: now.Now().UTC().Truncate(time.Second), OnList: p.allows(from), Missing: p.Missing, gaps: p.gaps}
 	var scope []netip.AddrPort
 	for _, t := range p.Targets {
 		scope = append(scope, t.Address)
@@ -135,6 +143,36 @@ func (r *Report) Err() error {
 		errs = append(errs, errors.New("there was nothing to look at"))
 	}
 	return errors.Join(errs...)
+}
+
+// maxSome is how many interfaces of a role are named, so that all roles have room in 4 KiB.
+const maxSome = 3
+
+// Seen returns what the operator is left of a report, less what is at the host's own addresses.
+func (r *Report) Seen(own []netip.Addr) snapshot.Seen {
+	out := snapshot.Seen{Answers: map[snapshot.Role]snapshot.Answers{}, Missing: r.gaps}
+	told := map[netip.AddrPort]bool{}
+	for _, i := range r.Interfaces {
+		if i.kind == "" || told[i.Address] || slices.Contains(own, i.Address.Addr()) {
+			continue
+		}
+		told[i.Address] = true
+		a := out.Answers[i.kind]
+		switch i.Verdict {
+		case Unknown:
+			out.Missing++
+			continue
+		case Reached, Allowed:
+			a.Answered++
+			if len(a.Some) < maxSome {
+				a.Some = append(a.Some, i.Address)
+			}
+		case Shut:
+		}
+		a.Looked++
+		out.Answers[i.kind] = a
+	}
+	return out
 }
 
 // source is the address that this host uses towards a target. No packet is sent.

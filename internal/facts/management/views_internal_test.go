@@ -1,0 +1,86 @@
+// Copyright The pci-network-baseline Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package management
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
+)
+
+// A pod's own word counts for what answers alone: who it is and when it ended its kubelet says.
+func TestViewOf(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
+	const left = `{"answers":{"kubelet":{"looked":2,"answered":1,"some":["10.0.0.1:10250"]}},"missing":1}`
+	seen := snapshot.Seen{
+		Answers: map[snapshot.Role]snapshot.Answers{snapshot.RoleKubelet: {Looked: 2, Answered: 1, Some: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:10250")}}},
+		Missing: 1,
+	}
+	view := snapshot.View{Node: "n1", From: netip.MustParseAddr("10.0.0.9"), At: at}
+	with := func(change func(*snapshot.View)) *snapshot.View {
+		v := view
+		change(&v)
+		return &v
+	}
+	for name, tc := range map[string]struct {
+		change func(*corev1.Pod, *corev1.ContainerStateTerminated)
+		want   *snapshot.View
+	}{
+		"one that has looked": {
+			func(*corev1.Pod, *corev1.ContainerStateTerminated) {}, with(func(v *snapshot.View) { v.Seen = seen }),
+		},
+		"one on a network of its own": {func(p *corev1.Pod, _ *corev1.ContainerStateTerminated) { p.Spec.HostNetwork = false }, nil},
+		"one that still looks": {func(p *corev1.Pod, _ *corev1.ContainerStateTerminated) {
+			p.Status.ContainerStatuses[0].State = corev1.ContainerState{}
+		}, nil},
+		"one that does not start": {func(p *corev1.Pod, _ *corev1.ContainerStateTerminated) { p.Status.ContainerStatuses = nil }, nil},
+		"one that failed": {
+			func(_ *corev1.Pod, end *corev1.ContainerStateTerminated) { end.ExitCode = 1 },
+			with(func(v *snapshot.View) { v.Problem = "the program ended with 1: kubectl logs -n ns p" }),
+		},
+		"one that left nothing": {
+			func(_ *corev1.Pod, end *corev1.ContainerStateTerminated) { end.Message = "" },
+			with(func(v *snapshot.View) { v.Problem = "what it left cannot be read" }),
+		},
+		"one that left half of it": {
+			func(_ *corev1.Pod, end *corev1.ContainerStateTerminated) { end.Message = left[:len(left)-1] },
+			with(func(v *snapshot.View) { v.Problem = "what it left cannot be read" }),
+		},
+		"one that left something else": {
+			func(_ *corev1.Pod, end *corev1.ContainerStateTerminated) { end.Message = `{"outcomes":"AAA"}` },
+			with(func(v *snapshot.View) { v.Problem = "what it left cannot be read" }),
+		},
+		"one that is nowhere": {
+			func(p *corev1.Pod, _ *corev1.ContainerStateTerminated) { p.Status.HostIP = "" },
+			with(func(v *snapshot.View) { v.From, v.Problem = netip.Addr{}, "its address is not known" }),
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			end := &corev1.ContainerStateTerminated{FinishedAt: metav1.NewTime(at), Message: left}
+			p := &corev1.Pod{
+				ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p"}, Spec: corev1.PodSpec{NodeName: "n1", HostNetwork: true},
+				Status: corev1.PodStatus{HostIP: "10.0.0.9", ContainerStatuses: []corev1.ContainerStatus{{State: corev1.ContainerState{Terminated: end}}}},
+			}
+			tc.change(p, end)
+			got, ended := viewOf(p)
+			if ended != (tc.want != nil) {
+				t.Fatalf("ended: %t, %+v", ended, got)
+			}
+			if !ended {
+				return
+			}
+			if diff := cmp.Diff(*tc.want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
+				t.Errorf("view (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
