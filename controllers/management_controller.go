@@ -254,6 +254,11 @@ func newManagementReconciler(mgr manager.Manager) (*ManagementReconciler, error)
 	if err != nil {
 		return nil, err
 	}
+	files := rest.CopyConfig(config)
+	if err := rest.LoadTLSFiles(files); err != nil {
+		return nil, err
+	}
+	authorities, _ := snapshot.CertificatesOf(files.CAData) // what of it is none, nobody trusts
 	roots, err := x509.SystemCertPool()
 	if err != nil {
 		roots = x509.NewCertPool()
@@ -262,7 +267,7 @@ func newManagementReconciler(mgr manager.Manager) (*ManagementReconciler, error)
 		roots = secure.RootCAs
 	}
 	return &ManagementReconciler{Cache: mgr.GetCache(), Live: live, Asker: management.Asker{
-		Server: strings.TrimSuffix(config.Host, "/"), Authenticated: transportOf(mgr.GetHTTPClient()), Token: tokenOf(config), Roots: roots,
+		Server: strings.TrimSuffix(config.Host, "/"), Authenticated: transportOf(mgr.GetHTTPClient()), Token: tokenOf(config), Roots: roots, Authorities: authorities,
 	}}, nil
 }
 

@@ -19,6 +19,8 @@ type Management struct {
 	Kubelets []Kubelet
 	// APIServer is what is known of the API server's settings.
 	APIServer APIServer
+	// Authorities are the cluster's own, whom the operator trusts to speak for the API server; empty where nobody has asked.
+	Authorities []Certificate
 	// Tokens are the keys of service accounts' tokens; empty where nobody has asked.
 	Tokens Tokens
 	// Network is whether what pods send to other nodes is encrypted.
@@ -156,6 +158,9 @@ type APIServer struct {
 	Anonymous int
 	// Nobodys is the HTTP status of a request of the operator's for what nobody has given it a right to; 0 if there was no answer.
 	Nobodys int
+	// Published are the hosts by which the API server is named to everybody who asks, in the ConfigMap kube-public/cluster-info of kubeadm; nil
+	// where nobody without credentials is told.
+	Published []string
 	// Several says that there are several, so that what one of them answers says little of the others.
 	Several bool
 }

@@ -28,8 +28,12 @@ func TestTokenKeys(t *testing.T) { //nolint:paralleltest // the ports of a contr
 	s.convertedBy(t, s.cluster.CAData())
 	old := s.tokenKey(t)
 	stop := s.operate(t)
-	s.declare(t, ask(false))
+	s.published(t)
+	s.declare(t, ask(true))
 	s.reported(t, "pass: CustomResourceDefinition widgets.example.com: its caBundle holds CN=test-cluster-ca, of ")
+	s.reported(t, "pass: The cluster's own authority: kube-root-ca.crt holds CN=test-cluster-ca, of ")
+	s.reported(t, "warn: ConfigMap kube-public/cluster-info: it tells everybody, without credentials, where the API server is")
+	s.reported(t, "warn: ConfigMap kube-public/cluster-info: it has clients reach the API server at 203.0.113.9, which is of the Internet")
 	s.reported(t, "pass: "+old+": it is strong enough: ")
 	since := s.reported(t, "skip: "+old+": it has been seen since ").Properties["firstSeen"]
 	s.restartAPIServer(t) // with the same keys: nothing has changed
@@ -58,6 +62,18 @@ func TestTokenKeys(t *testing.T) { //nolint:paralleltest // the ports of a contr
 	s.clock.SetTime(s.clock.Now().AddDate(0, 0, 399))
 	s.hour(t)
 	s.reported(t, "fail: "+current+": it has been in use since ")
+}
+
+// published has everybody read where the API server is, as kubeadm does for who is to join.
+func (s *site) published(t *testing.T) {
+	t.Helper()
+	s.place(t, `{apiVersion: v1, kind: ConfigMap, metadata: {namespace: kube-public, name: cluster-info}, data: {kubeconfig:
+		"{apiVersion: v1, kind: Config, clusters: [{name: '', cluster: {server: 'https://203.0.113.9:6443'}}]}"}}`)
+	s.place(t, `{apiVersion: rbac.authorization.k8s.io/v1, kind: Role, metadata: {namespace: kube-public, name: "kubeadm:bootstrap-signer-clusterinfo"},
+		rules: [{apiGroups: [""], resources: [configmaps], resourceNames: [cluster-info], verbs: [get]}]}`)
+	s.place(t, `{apiVersion: rbac.authorization.k8s.io/v1, kind: RoleBinding, metadata: {namespace: kube-public, name: "kubeadm:bootstrap-signer-clusterinfo"},
+		roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: "kubeadm:bootstrap-signer-clusterinfo"},
+		subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: "system:anonymous"}]}`)
 }
 
 // tokenKey names the newest key in the API server's file, by the ID that the API server gives it.

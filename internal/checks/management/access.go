@@ -120,6 +120,7 @@ func apiServerPrivate(s Subject, v *verdicts) {
 			v.skip(name(i), "its address is none of the Internet, which says nothing of forwarded ones")
 		}
 	}
+	published(s, v)
 	for _, known := range s.ServerNames {
 		a, err := netip.ParseAddr(known)
 		switch {
@@ -127,6 +128,22 @@ func apiServerPrivate(s Subject, v *verdicts) {
 			v.warn(reason, "API server "+known, "its certificate is for this address, which is one of the Internet", firewall)
 		case s.Public[known]:
 			v.warn(reason, "API server "+known, "its certificate is for this name, which has an address of the Internet", firewall)
+		}
+	}
+}
+
+// published judges what kubeadm tells everybody of the API server, so that nodes can join.
+func published(s Subject, v *verdicts) {
+	const subject = "ConfigMap kube-public/cluster-info"
+	if s.APIServer.Published == nil {
+		return
+	}
+	v.warn(pcinetv1alpha1.ReasonManagementNotObservable, subject, "it tells everybody, without credentials, where the API server is and who speaks for it",
+		"When all nodes have joined: kubectl delete rolebinding -n kube-public kubeadm:bootstrap-signer-clusterinfo")
+	for _, host := range s.APIServer.Published {
+		if a, err := netip.ParseAddr(host); (err == nil && Public(a)) || s.Public[host] {
+			v.warn(pcinetv1alpha1.ReasonManagementNotObservable, subject, "it has clients reach the API server at "+host+", which is of the Internet",
+				"See that a firewall lets in spec.managementAccess.allowedCIDRs alone")
 		}
 	}
 }

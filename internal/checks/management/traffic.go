@@ -266,8 +266,11 @@ func certificatesFit(s Subject, v *verdicts) {
 			v.fail(pcinetv1alpha1.ReasonCertificateUnfit, c.Object, "a part of its caBundle is no certificate", "Correct its caBundle")
 		}
 		for b := range c.Bundle {
-			s.authority(v, c.Object, &c.Bundle[b])
+			s.authority(v, c.Object, "its caBundle", &c.Bundle[b])
 		}
+	}
+	for n := range s.Authorities {
+		s.authority(v, "The cluster's own authority", "kube-root-ca.crt", &s.Authorities[n])
 	}
 }
 
@@ -276,14 +279,14 @@ func weak(kind string, bits int) bool {
 	return (kind == "RSA" && bits < minRSA) || (kind == "ECDSA" && bits < minEC)
 }
 
-// authority judges a certificate of a caBundle. Its age is told and has no limit: authorities are meant to outlive what they issue, and
+// authority judges a certificate that clients find in some place. Its age is told and has no limit: authorities are meant to outlive what they issue, and
 // their end is their own.
-func (s Subject) authority(v *verdicts, subject string, c *snapshot.Certificate) {
-	const replace = "Add the authority that takes its place to its caBundle, have it issue the certificate that is served, then remove this one"
-	which := fmt.Sprintf("its caBundle holds %s, of %s, %s with %d bits", c.Subject, date(c.NotBefore), c.KeyType, c.KeyBits)
+func (s Subject) authority(v *verdicts, subject, place string, c *snapshot.Certificate) {
+	replace := "Add the authority that takes its place to " + place + ", have it issue what is served, then remove this one"
+	which := fmt.Sprintf(place+" holds %s, of %s, %s with %d bits", c.Subject, date(c.NotBefore), c.KeyType, c.KeyBits)
 	switch {
 	case !s.Now.Before(c.NotAfter):
-		v.fail(pcinetv1alpha1.ReasonCertificateUnfit, subject, "its caBundle holds an authority that has expired: "+c.Subject, "Remove it from its caBundle")
+		v.fail(pcinetv1alpha1.ReasonCertificateUnfit, subject, place+" holds an authority that has expired: "+c.Subject, "Remove it from "+place)
 	case s.Now.Before(c.NotBefore):
 		v.warn(pcinetv1alpha1.ReasonCertificateUnfit, subject, which+", which is not valid yet", "Nothing, if it is to take another's place")
 	case c.KeyBits == 0:

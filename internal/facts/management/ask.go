@@ -13,9 +13,13 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
 )
@@ -38,15 +42,18 @@ type Asker struct {
 	Token func() string
 	// Roots are the cluster's authority. A kubelet that it did not sign gets no token.
 	Roots *x509.CertPool
+	// Authorities are those of Roots that are the cluster's.
+	Authorities []snapshot.Certificate
 	// Permits says why an address must not be connected to.
 	Permits func(netip.AddrPort) error
 }
 
-// Ask completes an inventory. Cost: four requests to the API server and two connections to each kubelet, of up to 100 kubelets at a
+// Ask completes an inventory. Cost: five requests to the API server and two connections to each kubelet, of up to 100 kubelets at a
 // time; what there is of answers in memory.
 func (a *Asker) Ask(ctx context.Context, m *snapshot.Management) {
 	a.askAPIServer(ctx, m)
 	m.Tokens = a.askTokens(ctx)
+	m.Authorities = a.Authorities
 	var kubelets []snapshot.Kubelet
 	for i := range m.Interfaces {
 		if in := &m.Interfaces[i]; in.Role == snapshot.RoleKubelet {
@@ -75,6 +82,8 @@ const (
 	configz   = "/configz"
 	// nobodysPath is none, so that no role has it: who may get it gets that it is not found, and may get anything.
 	nobodysPath = "/pcinetwork.dev/nobodys"
+	// infoPath is what kubeadm lets everybody read who is to join, and leaves there (k8s.io/kubernetes cmd/kubeadm/app/phases/bootstraptoken).
+	infoPath = "/api/v1/namespaces/kube-public/configmaps/cluster-info"
 )
 
 // askAPIServer reads the API server's flags, and sees what it answers to nobody.
@@ -116,6 +125,29 @@ func (a *Asker) askAPIServer(ctx context.Context, m *snapshot.Management) {
 	if _, status, err := get(ctx, &http.Client{Transport: strangers}, a.Server+nodesPath, "", "application/json"); err == nil {
 		known.Anonymous = status
 	}
+	if body, status, err := get(ctx, &http.Client{Transport: strangers}, a.Server+infoPath, "", "application/json"); err == nil && status == http.StatusOK {
+		known.Published = publishedIn(body)
+	}
+}
+
+// publishedIn returns the hosts that cluster-info names; none of them, and not nil, where it cannot be read.
+func publishedIn(body []byte) []string {
+	out := []string{}
+	var info corev1.ConfigMap
+	if json.Unmarshal(body, &info) != nil {
+		return out
+	}
+	config, err := clientcmd.Load([]byte(info.Data["kubeconfig"]))
+	if err != nil {
+		return out
+	}
+	for _, c := range config.Clusters {
+		if u, err := url.Parse(c.Server); err == nil && u.Hostname() != "" {
+			out = append(out, u.Hostname())
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // askKubelet asks a kubelet for its configuration twice: as nobody, of whoever answers, and with the operator's token, of one that

@@ -275,6 +275,25 @@ func TestTheAPIServerIsAsked(t *testing.T) {
 			}, before: pod,
 			want: snapshot.APIServer{Settings: pod.Settings, Anonymous: 403, Nobodys: 404},
 		},
+		"what kubeadm tells everybody": {
+			handler: func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != "/api/v1/namespaces/kube-public/configmaps/cluster-info" || r.Header.Get("Authorization") != "" {
+					flagz(404, "")(w, r)
+					return
+				}
+				_, _ = io.WriteString(w, `{"data": {"kubeconfig": "{apiVersion: v1, kind: Config, clusters: [{name: b, cluster: {server: \"https://203.0.113.9:6443\"}},`+
+					` {name: a, cluster: {server: \"https://api.example.com\"}}, {name: c, cluster: {}}]}"}}`)
+			}, before: pod,
+			want: snapshot.APIServer{Settings: pod.Settings, Anonymous: 403, Nobodys: 403, Published: []string{"203.0.113.9", "api.example.com"}},
+		},
+		"what everybody is told and nobody can read": {
+			handler: func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != "/api/v1/namespaces/kube-public/configmaps/cluster-info" {
+					flagz(404, "")(w, r)
+				}
+			}, before: pod,
+			want: snapshot.APIServer{Settings: pod.Settings, Anonymous: 403, Nobodys: 403, Published: []string{}},
+		},
 		"no right":     {handler: flagz(403, ""), want: snapshot.APIServer{Problem: "the operator has no right to get /flagz", Anonymous: 403, Nobodys: 403}},
 		"an older one": {handler: flagz(404, ""), want: snapshot.APIServer{Problem: "the API server does not serve /flagz as JSON, as it does since 1.36", Anonymous: 403, Nobodys: 403}},
 		"another kind": {handler: flagz(200, `{"kind": "Status"}`), want: snapshot.APIServer{Problem: "the API server does not serve /flagz as JSON, as it does since 1.36", Anonymous: 403, Nobodys: 403}},
