@@ -85,7 +85,7 @@ type ManagementReconciler struct {
 // +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=list
 // +kubebuilder:rbac:groups=networking.k8s.io,resources=ingresses,verbs=list
 // +kubebuilder:rbac:groups=apiregistration.k8s.io,resources=apiservices,verbs=list
-// +kubebuilder:rbac:groups=monitoring.coreos.com,resources=servicemonitors,verbs=list
+// +kubebuilder:rbac:groups=monitoring.coreos.com,resources=servicemonitors;podmonitors,verbs=list
 // +kubebuilder:rbac:groups=security.istio.io,resources=peerauthentications,verbs=list
 // +kubebuilder:rbac:groups=admissionregistration.k8s.io,resources=validatingwebhookconfigurations;mutatingwebhookconfigurations,verbs=list
 
@@ -100,7 +100,9 @@ func (r *ManagementReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (c
 		ctrl.LoggerFrom(ctx).Error(err, "What an earlier process saw of keys is not known")
 	}
 	inventory := management.Take(ctx, r.Live, management.Declared(baselines))
-	management.Views(ctx, r.Live, inventory)
+	if slices.ContainsFunc(baselines, func(b pcinetv1alpha1.PCINetworkBaseline) bool { return b.Spec.ManagementAccess != nil }) {
+		management.Views(ctx, r.Live, inventory)
+	}
 	if r.inventory != nil && len(inventory.Gaps)+len(inventory.Absent) > len(r.inventory.Gaps)+len(r.inventory.Absent) && !r.doubted {
 		r.doubted = true
 		return ctrl.Result{RequeueAfter: doubt}, nil
@@ -201,7 +203,10 @@ func (r *ManagementReconciler) ask(ctx context.Context) {
 
 // judge judges for one baseline, and wakes the reconciler that writes its status if that changes anything.
 func (r *ManagementReconciler) judge(ctx context.Context, b *pcinetv1alpha1.PCINetworkBaseline, views map[uint16]snapshot.Management) {
-	s := checks.Subject{Access: b.Spec.ManagementAccess, Encryption: b.Spec.ManagementEncryption, Rules: b.Spec.Allow.Rules, Now: r.Clock.Now(), Management: views[0]}
+	s := checks.Subject{
+		Access: b.Spec.ManagementAccess, Encryption: b.Spec.ManagementEncryption, Now: r.Clock.Now(), Management: views[0], Rules: b.Spec.Allow.Rules,
+		EgressDenied: b.Spec.Enforcement == pcinetv1alpha1.EnforcementEnforce && slices.Contains(b.Spec.Directions, pcinetv1alpha1.DirectionEgress),
+	}
 	var complete bool
 	s.ControlPlanes, complete = r.ControlPlanes.of(b)
 	if s.Encryption != nil {

@@ -66,6 +66,7 @@ func TestTrimKeepsWhatIsLookedAtAlone(t *testing.T) {
 			{Name: "PASSWORD", Value: "p"},
 			{Name: "FELIX_X", Value: "y"},
 			{Name: "WEAVE_PASSWORD", ValueFrom: &corev1.EnvVarSource{}},
+			{Name: "WEAVE_PASSWORD_OLD", Value: "p"},
 		},
 	}}
 	daemonSet.Status = appsv1.DaemonSetStatus{DesiredNumberScheduled: 2, NumberReady: 1}
@@ -113,6 +114,29 @@ func TestTrimKeepsWhatIsLookedAtAlone(t *testing.T) {
 				t.Errorf("metadata (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// A password that is given is no more than that; one that is empty or may be missing is not given.
+func TestSecretsOfTheEnvironment(t *testing.T) {
+	t.Parallel()
+	from := func(optional *bool) *corev1.EnvVarSource {
+		return &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{Optional: optional}}
+	}
+	for name, tc := range map[string]struct {
+		env  corev1.EnvVar
+		want map[string]string
+	}{
+		"in the clear":           {corev1.EnvVar{Value: "secret"}, map[string]string{"WEAVE_PASSWORD": "(given)"}},
+		"of a Secret":            {corev1.EnvVar{ValueFrom: from(nil)}, map[string]string{"WEAVE_PASSWORD": "(given)"}},
+		"of one that must be":    {corev1.EnvVar{ValueFrom: from(new(false))}, map[string]string{"WEAVE_PASSWORD": "(given)"}},
+		"of one that may be not": {corev1.EnvVar{ValueFrom: from(new(true))}, nil},
+		"empty":                  {corev1.EnvVar{}, nil},
+	} {
+		tc.env.Name = "WEAVE_PASSWORD"
+		if diff := cmp.Diff(tc.want, environment([]corev1.EnvVar{tc.env})); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
 	}
 }
 

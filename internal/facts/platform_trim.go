@@ -27,7 +27,7 @@ var (
 	}
 	keptEnv = []string{ // prefixes
 		"FELIX_", "CALICO_", "CILIUM_", "CLUSTER_TYPE", "DATASTORE_TYPE", "NETWORK_POLICY_ENFORCING_MODE", "ENABLE_V4_EGRESS",
-		"ENABLE_BANDWIDTH_PLUGIN", "EXPECT_NPC", snapshot.EnvWeavePassword,
+		"ENABLE_BANDWIDTH_PLUGIN", "EXPECT_NPC",
 	}
 	keptFlags = []string{
 		"enable-network-policy", "run-firewall", "enable-overlay", "network-policy", "fail-open", "strict-mode",
@@ -137,16 +137,28 @@ func daemonSetValue(d *appsv1.DaemonSet) snapshot.DaemonSet {
 		Desired:  d.Status.DesiredNumberScheduled, Ready: d.Status.NumberReady,
 	}
 	for _, c := range slices.Concat(pod.InitContainers, pod.Containers) {
-		env := map[string]string{}
-		for _, e := range c.Env {
-			env[e.Name] = e.Value
-			if e.Name == snapshot.EnvWeavePassword && (e.Value != "" || e.ValueFrom != nil) { // what it is does not matter
-				env[e.Name] = snapshot.EnvGiven
-			}
-		}
 		out.Containers = append(out.Containers, snapshot.Container{
-			Name: c.Name, Image: c.Image, Env: kept(env, keptEnv), Flags: flags(slices.Concat(c.Command, c.Args)),
+			Name: c.Name, Image: c.Image, Env: environment(c.Env), Flags: flags(slices.Concat(c.Command, c.Args)),
 		})
+	}
+	return out
+}
+
+// environment returns the variables that are looked at. Of a secret it has that it is given, and one that may be missing is not.
+func environment(list []corev1.EnvVar) map[string]string {
+	env := map[string]string{}
+	for _, e := range list {
+		env[e.Name] = e.Value
+	}
+	out := kept(env, keptEnv)
+	for _, e := range list {
+		from := e.ValueFrom
+		if e.Name == snapshot.EnvWeavePassword && (e.Value != "" || (from != nil && (from.SecretKeyRef == nil || from.SecretKeyRef.Optional == nil || !*from.SecretKeyRef.Optional))) {
+			if out == nil {
+				out = map[string]string{}
+			}
+			out[e.Name] = snapshot.EnvGiven
+		}
 	}
 	return out
 }

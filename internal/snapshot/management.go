@@ -86,8 +86,6 @@ const (
 	RoleNetworkAgent Role = "network agent"
 	// RoleAgentHealth says whether the agent is alive, and no more.
 	RoleAgentHealth Role = "network agent's health"
-	// RoleAgentPeer is where agents speak to each other in a protocol that has no TLS, such as BGP.
-	RoleAgentPeer Role = "network agent's peers"
 )
 
 // Door is a way to a console from outside the cluster.

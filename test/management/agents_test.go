@@ -3,7 +3,16 @@
 
 package management_test
 
-import "testing"
+import (
+	"errors"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+)
 
 // agents has an agent of the network whose ports no Service has and no pod lists, then lets it listen: whether it is alive in the clear, which
 // everybody may know, and metrics, which is another matter.
@@ -12,6 +21,23 @@ func (s *site) agents(t *testing.T) {
 	s.place(t, `{apiVersion: apps/v1, kind: DaemonSet, metadata: {namespace: kube-system, name: kube-proxy}, spec: {
 		selector: {matchLabels: {k8s-app: kube-proxy}}, template: {metadata: {labels: {k8s-app: kube-proxy}}, spec: {
 		hostNetwork: true, automountServiceAccountToken: false, containers: [{name: kube-proxy, image: "nobodys/proxy:v1"}]}}}}`)
+	d := &appsv1.DaemonSet{}
+	if err := s.Get(t.Context(), client.ObjectKey{Namespace: metav1.NamespaceSystem, Name: "kube-proxy"}, d); err != nil {
+		t.Fatal(err)
+	}
+	s.pod(t, "kube-system/kube-proxy-1", "10.0.0.2", "{}", "nodeName: n1, hostNetwork: true, containers: [{name: kube-proxy, image: x}]")
+	p := &corev1.Pod{}
+	if err := s.Get(t.Context(), client.ObjectKey{Namespace: metav1.NamespaceSystem, Name: "kube-proxy-1"}, p); err != nil {
+		t.Fatal(err)
+	}
+	p.Labels = map[string]string{"k8s-app": "kube-proxy"}
+	if err := errors.Join(controllerutil.SetControllerReference(d, p, s.Scheme()), s.Update(t.Context(), p)); err != nil {
+		t.Fatal(err)
+	}
+	p.Status.Phase, p.Status.HostIP, p.Status.HostIPs = corev1.PodRunning, "10.0.0.2", []corev1.HostIP{{IP: "10.0.0.2"}}
+	if err := s.Status().Update(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
 	plain(t, "10.0.0.2:10256")
 	s.hour(t)
 	s.await(t, "ManagementTrafficEncrypted=True/TrafficEncrypted")

@@ -67,7 +67,7 @@ func (s *site) inventory(t *testing.T) []string {
 		out = append(out, g.What+": "+g.Why)
 	}
 	for _, i := range m.Interfaces {
-		if i.Role == snapshot.RoleSupporting && strings.HasPrefix(i.Object, "Service shop") {
+		if i.Role == snapshot.RoleSupporting && (strings.HasPrefix(i.Object, "Service shop") || strings.HasPrefix(i.Object, "PodMonitor ")) {
 			out = append(out, strings.TrimSuffix(fmt.Sprint(i.System, " ", i.Address, ", ", i.Mesh), ", "))
 		}
 	}
@@ -193,6 +193,7 @@ func TestOfOthers(t *testing.T) { //nolint:paralleltest // see above
 		t.Fatal(err)
 	}
 
+	s.podMonitors(t, expect, both[0], both[1]+", PeerAuthentication shop/own is STRICT", both[2])
 	monitor("odd", `{selector: 7, endpoints: []}`)
 	expect("one is not understood", append([]string{"ServiceMonitor shop/odd: its spec is not understood, by Prometheus neither"}, both[0], both[1]+", PeerAuthentication shop/own is STRICT", both[2])...)
 }

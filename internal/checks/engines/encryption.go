@@ -211,12 +211,14 @@ func antreaEncryption(f *Found) snapshot.NodeEncryption {
 	return snapshot.NodeEncryption{State: snapshot.Encrypted, How: how, Says: where + " sets trafficEncryptionMode; nodes show no keys"}
 }
 
-// weaveEncryption goes by the password that all of its peers share, which has them encrypt (weave kube reference, WEAVE_PASSWORD).
+// weaveEncryption goes by the password that all of its peers share, which has them encrypt, but between subnets that its flags name as trusted
+// (weave kube reference, WEAVE_PASSWORD; weave launch --trusted-subnets). Its flags come from several places, and are not read.
 func weaveEncryption(f *Found) snapshot.NodeEncryption {
 	for _, c := range f.DaemonSet.Containers {
-		if c.Env[snapshot.EnvWeavePassword] != "" {
+		if c.Env[snapshot.EnvWeavePassword] == snapshot.EnvGiven {
 			return snapshot.NodeEncryption{
-				State: snapshot.Encrypted, How: engineWeave, Says: f.DaemonSet.String() + " has the environment variable " + snapshot.EnvWeavePassword + "; nodes show no keys",
+				State: snapshot.EncryptedPartly, How: engineWeave + ", but within --trusted-subnets, which are not read",
+				Says: f.DaemonSet.String() + " has the environment variable " + snapshot.EnvWeavePassword + "; nodes show no keys",
 			}
 		}
 	}

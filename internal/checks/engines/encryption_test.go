@@ -149,7 +149,7 @@ func TestEncryptionBetweenNodes(t *testing.T) {
 		"k3s, WireGuard, not restarted on one node": {k3s(`["server","--flannel-backend","wireguard-native"]`, "wireguard", "vxlan"), partly, []string{"b"}},
 		"k3s, of which nothing is known":            {k3s(`["agent"]`, "", ""), unknown, nil},
 		"Weave Net, off":                            {weave(""), off, nil},
-		"Weave Net, with a password":                {weave("(given)"), on, nil},
+		"Weave Net, with a password":                {weave("(given)"), partly, nil},
 		"a plugin that does not show it":            {agents(snapshot.DaemonSet{Name: "aws-node", Containers: container("aws-node", "amazon-k8s-cni:v1")}, nil, nil, readings{}), unknown, nil},
 	}
 	for name, tc := range cases {

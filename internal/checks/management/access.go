@@ -155,7 +155,7 @@ func Public(a netip.Addr) bool {
 }
 
 // behindTheList are the interfaces that pods need not reach. The API server is not among them: it is for whoever has an account there.
-var behindTheList = []snapshot.Role{snapshot.RoleEtcd, snapshot.RoleKubelet, snapshot.RoleScheduler, snapshot.RoleControllerManager, snapshot.RoleKonnectivity, snapshot.RoleNetworkAgent, snapshot.RoleAgentPeer}
+var behindTheList = []snapshot.Role{snapshot.RoleEtcd, snapshot.RoleKubelet, snapshot.RoleScheduler, snapshot.RoleControllerManager, snapshot.RoleKonnectivity, snapshot.RoleNetworkAgent}
 
 // closedToPods (4.2; PCI DSS 1.3.1): interfaces that a pod reaches whose address is not on the allow-list. The pod is the operator's, which policies
 // of its namespace may let through more than others, so it is for an assessor to see, and no verdict.

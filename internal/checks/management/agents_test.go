@@ -27,8 +27,7 @@ func of(check string, s management.Subject) []string {
 	return out
 }
 
-// What an agent shows is encrypted, as what any supporting system shows; whether it is alive everybody may know; and what has no TLS is for an
-// assessor to see.
+// What an agent shows is encrypted, as what any supporting system shows, and whether it is alive everybody may know.
 func TestAgents(t *testing.T) {
 	t.Parallel()
 	const where = " 10.0.0.2:9962 (DaemonSet kube-system/cilium): "
@@ -40,13 +39,10 @@ func TestAgents(t *testing.T) {
 		"metrics in the clear":           {snapshot.RoleNetworkAgent, snapshot.SpeechPlain, "fail: X" + where + "it answers in the clear"},
 		"flows over TLS":                 {snapshot.RoleNetworkAgent, snapshot.SpeechTLS, "pass: X" + where + "it speaks TLS"},
 		"metrics that are not there":     {snapshot.RoleNetworkAgent, snapshot.SpeechClosed, "skip: X" + where + "nobody listens there"},
-		"metrics behind a firewall":      {snapshot.RoleNetworkAgent, snapshot.SpeechUnreachable, "skip: X" + where + "it does not answer from here; most bind it to their own host"},
+		"metrics behind a firewall":      {snapshot.RoleNetworkAgent, snapshot.SpeechUnreachable, "skip: X" + where + "it does not answer from here: a firewall is in front, or nobody is there"},
 		"an API that says nothing":       {snapshot.RoleNetworkAgent, snapshot.SpeechSilent, "error: X" + where + "it takes connections and answers nothing that could be told"},
 		"an agent that is alive":         {snapshot.RoleAgentHealth, snapshot.SpeechPlain, "skip: X" + where + "it answers in the clear, and says no more than whether its agent is alive"},
 		"one that does not say":          {snapshot.RoleAgentHealth, snapshot.SpeechSilent, "error: X" + where + "it takes connections and answers nothing that could be told"},
-		"BGP":                            {snapshot.RoleAgentPeer, snapshot.SpeechSilent, "warn: X" + where + "it takes connections, and its protocol has no TLS"},
-		"BGP that says why it hangs up":  {snapshot.RoleAgentPeer, snapshot.SpeechPlain, "warn: X" + where + "it takes connections, and its protocol has no TLS"},
-		"BGP that nobody was asked for":  {snapshot.RoleAgentPeer, snapshot.SpeechClosed, "skip: X" + where + "nobody listens there"},
 		"a supporting system, unchanged": {snapshot.RoleSupporting, snapshot.SpeechUnreachable, "error: X" + where + "it does not answer the operator"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -70,14 +66,14 @@ func TestAgentsAreBehindTheList(t *testing.T) {
 	s := sound()
 	s.Vantage = netip.MustParseAddr("10.1.0.9")
 	for address, role := range map[string]snapshot.Role{
-		"10.0.0.2:4240": snapshot.RoleAgentHealth, "10.0.0.2:9962": snapshot.RoleNetworkAgent, "10.0.0.2:179": snapshot.RoleAgentPeer,
+		"10.0.0.2:4240": snapshot.RoleAgentHealth, "10.0.0.2:9962": snapshot.RoleNetworkAgent,
 	} {
 		s.Interfaces = append(s.Interfaces, snapshot.Interface{Address: netip.MustParseAddrPort(address), Role: role, Sight: snapshot.Sight{Speech: snapshot.SpeechPlain}})
 	}
 	const from = ": it answers the operator's pod 10.1.0.9, which spec.managementAccess.allowedCIDRs does not hold"
 	want := []string{
 		"warn: Every etcd: 10.0.0.1:2379" + from, "warn: Every kubelet: 10.0.0.2:10250" + from,
-		"warn: Every network agent: 10.0.0.2:9962" + from, "warn: Every network agent's peers: 10.0.0.2:179" + from,
+		"warn: Every network agent: 10.0.0.2:9962" + from,
 	}
 	if diff := cmp.Diff(want, of("ClosedToPods", s)); diff != "" {
 		t.Errorf("findings (-want +got):\n%s", diff)
@@ -127,12 +123,18 @@ func TestMetadata(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := sound()
-			s.Rules = tc.rules
+			s.Rules, s.EgressDenied = tc.rules, true
 			for _, p := range tc.providers {
 				s.Hosts = append(s.Hosts, snapshot.Host{Provider: p})
 			}
 			if diff := cmp.Diff(tc.want, of("MetadataClosed", s)); diff != "" {
 				t.Errorf("findings (-want +got):\n%s", diff)
+			}
+			s.EgressDenied = false
+			for _, got := range of("MetadataClosed", s) {
+				if !strings.HasSuffix(got, ": pods may connect anywhere, and so to it: this baseline denies no egress") || !strings.HasPrefix(got, "warn") {
+					t.Errorf("where nothing is denied: %s", got)
+				}
 			}
 		})
 	}
@@ -146,17 +148,21 @@ func TestTheCloudsEncryption(t *testing.T) {
 	off := snapshot.NodeEncryption{State: snapshot.Unencrypted, Says: "off"}
 	const subject = "Pod traffic between nodes: "
 	says := gke.String() + " says "
+	on := snapshot.NodeEncryption{State: snapshot.Encrypted, How: "GKE", Says: "on"}
 	for name, tc := range map[string]struct {
 		plugin, cloud snapshot.NodeEncryption
 		want          string
 	}{
-		"nobody says":                 {want: "skip: " + subject + "nothing in the API shows whether it is encrypted"},
-		"the cloud alone":             {cloud: snapshot.NodeEncryption{State: snapshot.Encrypted, How: "GKE", Says: "on"}, want: "pass: " + subject + "it is encrypted by GKE (" + says + "on)"},
-		"the cloud says off":          {cloud: off, want: "warn: " + subject + "it is not encrypted: " + says + "off"},
-		"the plugin is off":           {plugin: off, cloud: snapshot.NodeEncryption{State: snapshot.Encrypted, How: "GKE", Says: "on"}, want: "pass: " + subject + "it is encrypted by GKE (" + says + "on)"},
-		"the plugin has no key there": {plugin: partly, cloud: snapshot.NodeEncryption{State: snapshot.Encrypted, How: "GKE", Says: "on"}, want: "warn: " + subject + "it is encrypted by WireGuard (k), but not from and to n1"},
-		"another word":                {plugin: off, cloud: snapshot.NodeEncryption{Unread: true, Says: "X is not known"}, want: "warn: " + subject + "whether it is encrypted is not known: " + says + "X is not known"},
-		"the cloud says nothing":      {plugin: off, want: "warn: " + subject + "it is not encrypted: off"},
+		"nobody says":                      {want: "skip: " + subject + "nothing in the API shows whether it is encrypted"},
+		"the cloud alone":                  {cloud: on, want: "pass: " + subject + "it is encrypted by GKE (" + says + "on)"},
+		"the cloud says off":               {cloud: off, want: "warn: " + subject + "it is not encrypted: " + says + "off"},
+		"both say off":                     {plugin: off, cloud: off, want: "warn: " + subject + "it is not encrypted: off"},
+		"the plugin says off":              {plugin: off, cloud: on, want: "warn: " + subject + "it is encrypted by GKE (" + says + "on; but off)"},
+		"the plugin cannot be read":        {plugin: snapshot.NodeEncryption{Unread: true, Says: "no right"}, cloud: on, want: "warn: " + subject + "whether it is encrypted is not known: no right"},
+		"the plugin has no key there":      {plugin: partly, cloud: on, want: "warn: " + subject + "it is encrypted by WireGuard (k), but not from and to n1"},
+		"another word":                     {cloud: snapshot.NodeEncryption{Unread: true, Says: "X is not known"}, want: "warn: " + subject + "whether it is encrypted is not known: " + says + "X is not known"},
+		"another word, and the plugin off": {plugin: off, cloud: snapshot.NodeEncryption{Unread: true, Says: "X is not known"}, want: "warn: " + subject + "it is not encrypted: off"},
+		"the cloud says nothing":           {plugin: off, want: "warn: " + subject + "it is not encrypted: off"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -54,9 +54,10 @@ type Subject struct {
 	// Declared are spec.managementAccess and spec.managementEncryption; what is nil is not judged.
 	Access     *pcinetv1alpha1.ManagementAccess
 	Encryption *pcinetv1alpha1.ManagementEncryption
-	// Rules are spec.allow.rules.
-	Rules []pcinetv1alpha1.AllowRule
-	Now   time.Time
+	// Rules are spec.allow.rules. EgressDenied says that pods in scope may connect to nobody else.
+	Rules        []pcinetv1alpha1.AllowRule
+	EgressDenied bool
+	Now          time.Time
 }
 
 // check judges one clause.

@@ -101,6 +101,8 @@ func sound() management.Subject {
 		},
 		Encryption: &pcinetv1alpha1.ManagementEncryption{MinimumTLSVersion: "1.2", MaxCertificateAgeDays: 366, CertificateNoticeDays: 30},
 		Now:        today,
+
+		EgressDenied: true,
 	}
 }
 

@@ -47,6 +47,8 @@ func metadataClosed(s Subject, v *verdicts) {
 		}
 		switch {
 		case len(metadataServices[cloud]) == 0:
+		case !s.EgressDenied:
+			v.warn(pcinetv1alpha1.ReasonManagementNotObservable, subject, "pods may connect anywhere, and so to it: this baseline denies no egress", "Set spec.enforcement: Enforce, and Egress in spec.directions")
 		case len(open) > 0:
 			v.warn(pcinetv1alpha1.ReasonManagementNotObservable, subject, "spec.allow.rules lets pods reach it: "+some(open),
 				"Add it to the rule's except; or see that whoever needs it is all that the rule is for, and what it gives to pods: docs/management.md")

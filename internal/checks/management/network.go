@@ -40,17 +40,23 @@ func nodeTrafficEncrypted(s Subject, v *verdicts) {
 	}
 }
 
-// encryptionOf is that of the network plugin, which knows its nodes, or the cloud's where the plugin shows none.
+// encryptionOf is that of the network plugin, which knows its nodes, or the cloud's where the plugin shows nothing. Where the cloud says that it is
+// on and the plugin that it is off, one of them is wrong.
 func encryptionOf(s Subject) snapshot.NodeEncryption {
-	if s.Cloud == nil || s.Network.State == snapshot.Encrypted || s.Network.State == snapshot.EncryptedPartly {
+	if s.Cloud == nil || s.Network.Unread || (s.Cloud.Encryption.State == snapshot.EncryptionUnknown && !s.Cloud.Encryption.Unread) {
 		return s.Network
 	}
 	out := s.Cloud.Encryption
-	if out.State == snapshot.EncryptionUnknown && !out.Unread {
+	out.Says = s.Cloud.Cluster.String() + " says " + out.Says
+	switch {
+	case s.Network.State == snapshot.EncryptionUnknown:
+		return out
+	case s.Network.State == snapshot.Unencrypted && out.State == snapshot.Encrypted:
+		out.State, out.Says = snapshot.EncryptedPartly, out.Says+"; but "+s.Network.Says
+		return out
+	default:
 		return s.Network
 	}
-	out.Says = s.Cloud.Cluster.String() + " says " + out.Says
-	return out
 }
 
 // some names the first of a sorted list.

@@ -104,19 +104,11 @@ func trafficEncrypted(s Subject, v *verdicts) {
 
 // inTheClear judges what answers so.
 func inTheClear(v *verdicts, i *snapshot.Interface) {
-	switch i.Role {
-	case snapshot.RoleAgentHealth:
+	if i.Role == snapshot.RoleAgentHealth {
 		v.skip(name(i), "it answers in the clear, and says no more than whether its agent is alive")
-	case snapshot.RoleAgentPeer:
-		withoutTLS(v, i)
-	default:
-		v.fail(pcinetv1alpha1.ReasonPlaintext, name(i), "it answers in the clear", plainRemedy(i))
+		return
 	}
-}
-
-// withoutTLS judges what agents speak to each other, which may hang up or say nothing to whoever else comes.
-func withoutTLS(v *verdicts, i *snapshot.Interface) {
-	v.warn(pcinetv1alpha1.ReasonPlaintext, name(i), "it takes connections, and its protocol has no TLS", "Let agents authenticate each other with a password, and see that a firewall lets in nodes alone")
+	v.fail(pcinetv1alpha1.ReasonPlaintext, name(i), "it answers in the clear", plainRemedy(i))
 }
 
 // quiet judges what says nothing.
@@ -124,10 +116,10 @@ func quiet(v *verdicts, i *snapshot.Interface) {
 	switch {
 	case i.Sight.Speech == snapshot.SpeechSilent && i.Mesh != "":
 		v.pass(name(i), "it does not answer whoever is outside of its mesh: "+i.Mesh)
-	case i.Sight.Speech == snapshot.SpeechSilent && i.Role == snapshot.RoleAgentPeer:
-		withoutTLS(v, i)
 	case i.Sight.Speech == snapshot.SpeechClosed:
 		v.skip(name(i), "nobody listens there")
+	case i.Sight.Speech == snapshot.SpeechUnreachable && (i.Role == snapshot.RoleNetworkAgent || i.Role == snapshot.RoleAgentHealth):
+		v.skip(name(i), "it does not answer from here: a firewall is in front, or nobody is there")
 	case i.Sight.Speech == snapshot.SpeechUnreachable && expectedUnreachable[i.Role]:
 		v.skip(name(i), "it does not answer from here; most bind it to their own host")
 	default:
@@ -171,7 +163,6 @@ func agreed(v *verdicts, i *snapshot.Interface) {
 // expectedUnreachable are interfaces that should answer their own host alone, or have no fixed port.
 var expectedUnreachable = map[snapshot.Role]bool{
 	snapshot.RoleScheduler: true, snapshot.RoleControllerManager: true, snapshot.RoleKonnectivity: true, snapshot.RoleEtcd: true,
-	snapshot.RoleNetworkAgent: true, snapshot.RoleAgentHealth: true, snapshot.RoleAgentPeer: true,
 }
 
 func plainRemedy(i *snapshot.Interface) string {

@@ -27,14 +27,13 @@ func closedToNodes(s Subject, v *verdicts) {
 	}
 	allowed, servers := allowedSet(s.Access), s.ServerAddresses()
 	const reason = pcinetv1alpha1.ReasonManagementNotObservable
-	for i := range s.Views {
-		view := &s.Views[i]
+	for _, view := range timely(s) {
 		subject := fmt.Sprintf("node %s (%s)", view.Node, view.From)
 		switch {
-		case view.Problem != "":
-			v.warn(reason, subject, "what it reaches is not known: "+view.Problem, "See docs/management.md, From a node")
 		case s.Now.Sub(view.At) > viewHolds:
-			v.warn(reason, subject, "what it reaches is not known any more: it looked last on "+view.At.Format(time.RFC3339), "See why it looks no more: kubectl get cronjobs,pods -n pci-network-baseline-vantage")
+			v.warn(reason, subject, "what it reaches is not known any more: it looked last on "+view.At.Format(time.RFC3339), "See why no node looks: kubectl get cronjobs,pods -n pci-network-baseline-vantage")
+		case view.Problem != "":
+			v.warn(reason, subject, "what it reaches is not known: "+view.Problem, "See the log of its pod: kubectl get pods -n pci-network-baseline-vantage")
 		case allowed.Contains(view.From):
 			v.skip(subject, "spec.managementAccess.allowedCIDRs holds it")
 		case servers[view.From]:
@@ -43,6 +42,25 @@ func closedToNodes(s Subject, v *verdicts) {
 			viewed(view, subject, v)
 		}
 	}
+}
+
+// timely returns the views that hold, or the last one of those that do not: a look may come from another node every time.
+func timely(s Subject) []*snapshot.View {
+	var out []*snapshot.View
+	var last *snapshot.View
+	for i := range s.Views {
+		view := &s.Views[i]
+		if s.Now.Sub(view.At) <= viewHolds {
+			out = append(out, view)
+		}
+		if last == nil || view.At.After(last.At) {
+			last = view
+		}
+	}
+	if len(out) == 0 && last != nil {
+		out = append(out, last)
+	}
+	return out
 }
 
 // viewed judges what answers a node.

@@ -73,6 +73,12 @@ func TestViews(t *testing.T) {
 			if diff := cmp.Diff(tc.want, of("ClosedToNodes", s)); diff != "" {
 				t.Errorf("findings (-want +got):\n%s", diff)
 			}
+			older := view
+			older.Node, older.At = "n1", view.At.Add(-6*time.Hour)
+			s.Views = []snapshot.View{older, view}
+			if diff := cmp.Diff(tc.want, of("ClosedToNodes", s)); diff != "" {
+				t.Errorf("after another node has looked before (-want +got):\n%s", diff)
+			}
 			s.Access.AllowedCIDRs = nil
 			if got := of("ClosedToNodes", s); got != nil {
 				t.Errorf("without a list to compare with: %s", got)

@@ -10,7 +10,10 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
 )
@@ -20,7 +23,7 @@ func TestPortsOfAgents(t *testing.T) {
 	t.Parallel()
 	pod := &corev1.PodSpec{Containers: []corev1.Container{
 		{Name: "config", Ports: []corev1.ContainerPort{{ContainerPort: 1}, {ContainerPort: 2, Protocol: corev1.ProtocolUDP}}},
-		{Name: "kube-proxy", Ports: []corev1.ContainerPort{{Name: "metrics", ContainerPort: 10249}, {Name: "more", ContainerPort: 7777, Protocol: corev1.ProtocolTCP}}},
+		{Name: "kube-proxy", Ports: []corev1.ContainerPort{{Name: "metrics", ContainerPort: 10249}, {Name: "more", ContainerPort: 7777, Protocol: corev1.ProtocolTCP}, {Name: "bgp", ContainerPort: 179}}},
 	}}
 	want := []agentPort{
 		{10249, snapshot.RoleNetworkAgent, "kube-proxy's metrics"},
@@ -44,20 +47,70 @@ func TestPortsOfAgents(t *testing.T) {
 	}
 }
 
-// However many nodes there are, a few of each kind are looked at, and hosts of the control plane do not take the others' places.
-func TestSomeHosts(t *testing.T) {
+// However many nodes there are, a few of each kind are looked at, hosts of the control plane do not take the others' places, and only pods of the
+// agent's own count, which run on the network of a node.
+func TestHostsOfAgents(t *testing.T) {
 	t.Parallel()
-	i := newInventory(nil, nil)
-	for n := 1; n <= 20; n++ {
-		a := netip.MustParseAddr(fmt.Sprintf("10.0.0.%d", n))
-		i.add(snapshot.Interface{Address: netip.AddrPortFrom(a, kubeletPort), Role: snapshot.RoleKubelet})
-		i.add(snapshot.Interface{Address: netip.AddrPortFrom(a, readOnlyPort), Role: snapshot.RoleKubeletReadOnly})
-		if n > 6 && n <= 12 {
-			i.hosts[a] = "x"
-		}
+	var pods []corev1.Pod
+	pod := func(host string, change func(*corev1.Pod)) {
+		p := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "net", Labels: map[string]string{"app": "cni"}, OwnerReferences: []metav1.OwnerReference{{Kind: "DaemonSet", Name: "cni", Controller: new(true)}}}}
+		p.Spec.HostNetwork, p.Status.Phase, p.Status.HostIP = true, corev1.PodRunning, host
+		change(&p)
+		pods = append(pods, p)
 	}
-	want := "[10.0.0.1 10.0.0.2 10.0.0.3 10.0.0.4 10.0.0.7 10.0.0.8 10.0.0.9 10.0.0.10]"
-	if got := fmt.Sprint(i.someHosts()); got != want {
+	i := newInventory(lists{pods: map[string][]corev1.Pod{}}, nil)
+	for n := 20; n >= 1; n-- {
+		host := fmt.Sprintf("10.0.0.%d", n)
+		i.own[netip.MustParseAddr(host)] = true
+		if n > 8 && n <= 14 {
+			i.hosts[netip.MustParseAddr(host)] = "x"
+		}
+		pod(host, func(p *corev1.Pod) {
+			switch n {
+			case 1:
+				p.Spec.HostNetwork = false
+			case 2:
+				p.Status.Phase = corev1.PodPending
+			case 3:
+				p.OwnerReferences = nil
+			case 4:
+				p.OwnerReferences[0].Name = "other"
+			default:
+			}
+		})
+	}
+	pod("192.0.2.1", func(*corev1.Pod) {}) // which is no node's
+	i.reader = lists{pods: map[string][]corev1.Pod{"net": pods}}
+	a := &agent{object: client.ObjectKey{Namespace: "net", Name: "cni"}, selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "cni"}}}
+	const want = "[10.0.0.5 10.0.0.6 10.0.0.7 10.0.0.8 10.0.0.9 10.0.0.10 10.0.0.11 10.0.0.12]"
+	if got := fmt.Sprint(i.hostsOf(t.Context(), a)); got != want {
 		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+// Nobody makes the operator dial without end by what a DaemonSet lists.
+func TestAgentsAreBounded(t *testing.T) {
+	t.Parallel()
+	var sets []appsv1.DaemonSet
+	pods := map[string][]corev1.Pod{}
+	for n := range maxAgents + 2 {
+		d := appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "net", Name: fmt.Sprintf("d%02d", n)}}
+		d.Spec.Selector, d.Spec.Template.Spec.HostNetwork = &metav1.LabelSelector{}, true
+		d.Spec.Template.Spec.Containers = []corev1.Container{{Name: "kube-proxy"}}
+		for port := range 1000 {
+			d.Spec.Template.Spec.Containers[0].Ports = append(d.Spec.Template.Spec.Containers[0].Ports, corev1.ContainerPort{ContainerPort: int32(port + 1)})
+		}
+		p := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "net", OwnerReferences: []metav1.OwnerReference{{Kind: "DaemonSet", Name: d.Name, Controller: new(true)}}}}
+		p.Spec.HostNetwork, p.Status.Phase, p.Status.HostIP = true, corev1.PodRunning, "10.0.0.1"
+		sets, pods["net"] = append(sets, d), append(pods["net"], p)
+	}
+	i := newInventory(lists{pods: pods, daemonSets: sets}, nil)
+	i.own[netip.MustParseAddr("10.0.0.1")] = true
+	i.agents(t.Context())
+	if got := len(i.out.Interfaces); got != maxAgents*maxAgentPorts {
+		t.Errorf("%d interfaces, want %d", got, maxAgents*maxAgentPorts)
+	}
+	if got := len(i.out.Gaps); got != maxAgents+1 || i.out.Gaps[maxAgents].What != "The network agents from DaemonSet net/d16 on" {
+		t.Errorf("%d gaps: %+v", got, i.out.Gaps)
 	}
 }

@@ -120,6 +120,11 @@ func (a *Asker) askAPIServer(ctx context.Context, m *snapshot.Management) {
 	if _, status, err := get(ctx, &http.Client{Transport: a.Authenticated}, a.Server+nobodysPath, "", "application/json"); err == nil {
 		known.Nobodys = status
 	}
+	a.askAsNobody(ctx, known)
+}
+
+// askAsNobody sees what the API server shows to whoever has no credentials.
+func (a *Asker) askAsNobody(ctx context.Context, known *snapshot.APIServer) {
 	strangers := a.transport(a.Roots)
 	defer strangers.CloseIdleConnections()
 	if _, status, err := get(ctx, &http.Client{Transport: strangers}, a.Server+nodesPath, "", "application/json"); err == nil {

@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -71,36 +72,55 @@ func (i *inventory) choose(context.Context) {
 	})
 }
 
-// pods finds the addresses of pods in namespaces with targets. Whoever may write EndpointSlices in a namespace can name any address
+// pods finds the addresses of pods in namespaces with targets, and what PodMonitors select. Whoever may write EndpointSlices in a namespace can name any address
 // there, and any pod as its owner; the status of a pod is its kubelet's. One that has ended may have left its address to another.
 func (i *inventory) pods(ctx context.Context) {
-	seen := map[string]bool{}
-	for _, t := range i.targets {
-		ns, before := t.service.Namespace, len(i.out.Gaps)
-		if seen[ns] {
-			continue
-		}
-		seen[ns] = true
-		why := i.asksFor(ns)
-		pages(ctx, i, "pods", func(list *corev1.PodList) {
+	for _, ns := range i.namespaces() {
+		listed := pages(ctx, i, "pods", func(list *corev1.PodList) {
 			for n := range list.Items {
-				p := &list.Items[n]
-				if p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
-					continue
-				}
-				for _, ip := range p.Status.PodIPs {
-					if a, err := netip.ParseAddr(ip.IP); err == nil {
-						i.placed[place{ns, a.Unmap()}] = true
-					}
-				}
-				if why != "" {
-					i.member(p, why)
+				if p := &list.Items[n]; p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodFailed {
+					i.pod(p)
 				}
 			}
 		}, client.InNamespace(ns))
-		if len(i.out.Gaps) > before {
+		if !listed {
 			return // one such gap says it
 		}
+	}
+}
+
+// namespaces are those whose pods matter, sorted; "" alone for all of them.
+func (i *inventory) namespaces() []string {
+	var out []string
+	for _, t := range i.targets {
+		out = append(out, t.service.Namespace)
+	}
+	for n := range i.podMonitors {
+		if i.podMonitors[n].namespaces == nil {
+			return []string{metav1.NamespaceAll}
+		}
+		out = append(out, i.podMonitors[n].namespaces...)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// pod notes where a pod is, whether a mesh has it, and who scrapes it.
+func (i *inventory) pod(p *corev1.Pod) {
+	for _, ip := range p.Status.PodIPs {
+		a, err := netip.ParseAddr(ip.IP)
+		if err != nil {
+			continue
+		}
+		i.placed[place{p.Namespace, a.Unmap()}] = true
+		for n := range i.podMonitors {
+			if m := &i.podMonitors[n]; m.selects(p) {
+				m.find(p, a.Unmap())
+			}
+		}
+	}
+	if why := i.asksFor(p.Namespace); why != "" {
+		i.member(p, why)
 	}
 }
 
@@ -115,12 +135,9 @@ func (i *inventory) endpoints(ctx context.Context) {
 		}
 		for _, e := range found {
 			if t.port == 0 || e.name == *t.portName {
-				like, a := t.like, e.address.Addr()
-				like.Address, like.UDP, like.Mesh, like.Pod = e.address, e.udp, i.meshed[a], !i.own[a]
-				if i.excluded[e.address] {
-					like.Mesh = ""
-				}
-				i.add(like)
+				like := t.like
+				like.Address, like.UDP = e.address, e.udp
+				i.add(i.told(like))
 			}
 		}
 	}

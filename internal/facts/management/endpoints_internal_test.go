@@ -11,9 +11,11 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -24,9 +26,10 @@ import (
 type lists struct {
 	client.Reader
 
-	slices []discoveryv1.EndpointSlice
-	pods   map[string][]corev1.Pod
-	err    error
+	slices     []discoveryv1.EndpointSlice
+	daemonSets []appsv1.DaemonSet
+	pods       map[string][]corev1.Pod
+	err        error
 }
 
 func (l lists) List(_ context.Context, list client.ObjectList, opts ...client.ListOption) error {
@@ -36,8 +39,14 @@ func (l lists) List(_ context.Context, list client.ObjectList, opts ...client.Li
 		if o.Namespace == "shop" {
 			list.Items = l.slices
 		}
+	case *appsv1.DaemonSetList:
+		list.Items = l.daemonSets
 	case *corev1.PodList:
-		list.Items = l.pods[o.Namespace]
+		for namespace, pods := range l.pods {
+			if o.Namespace == "" || o.Namespace == namespace {
+				list.Items = append(list.Items, pods...)
+			}
+		}
 		return l.err
 	}
 	return nil
@@ -47,16 +56,16 @@ func (l lists) List(_ context.Context, list client.ObjectList, opts ...client.Li
 // address there, a node and the API server.
 func TestOnlyPodsAndNodesAreEndpoints(t *testing.T) {
 	t.Parallel()
-	pod := func(phase corev1.PodPhase, addresses ...string) corev1.Pod {
-		p := corev1.Pod{Status: corev1.PodStatus{Phase: phase}}
+	pod := func(namespace string, phase corev1.PodPhase, addresses ...string) corev1.Pod {
+		p := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace}, Status: corev1.PodStatus{Phase: phase}}
 		for _, a := range addresses {
 			p.Status.PodIPs = append(p.Status.PodIPs, corev1.PodIP{IP: a})
 		}
 		return p
 	}
 	pods := map[string][]corev1.Pod{
-		"shop":  {pod(corev1.PodRunning, "10.0.0.1", "2001:db8::1"), pod(corev1.PodSucceeded, "10.0.0.2"), pod(corev1.PodFailed, "10.0.0.3"), pod(corev1.PodPending)},
-		"other": {pod(corev1.PodRunning, "10.0.0.9")},
+		"shop":  {pod("shop", corev1.PodRunning, "10.0.0.1", "2001:db8::1"), pod("shop", corev1.PodSucceeded, "10.0.0.2"), pod("shop", corev1.PodFailed, "10.0.0.3"), pod("shop", corev1.PodPending)},
+		"other": {pod("other", corev1.PodRunning, "10.0.0.9")},
 	}
 	const foreign = "Service shop/grafana: it has endpoints that are neither pods of its namespace nor nodes, such as %s, which are not dialled"
 	cases := map[string]struct {

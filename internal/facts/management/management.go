@@ -60,7 +60,7 @@ func Mapper() apimeta.RESTMapper {
 	for _, v := range []schema.GroupVersionKind{
 		corev1.SchemeGroupVersion.WithKind("Service"), corev1.SchemeGroupVersion.WithKind("Pod"), appsv1.SchemeGroupVersion.WithKind("DaemonSet"),
 		discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"), networkingv1.SchemeGroupVersion.WithKind("Ingress"),
-		serviceMonitors, peerAuthentications,
+		serviceMonitors, podMonitors, peerAuthentications,
 	} {
 		m.Add(v, apimeta.RESTScopeNamespace)
 	}
@@ -77,10 +77,11 @@ type inventory struct {
 	targets []*target
 	// systems are the supporting ones by Service, set by services, for Ingresses.
 	systems map[types.NamespacedName]string
-	// monitors are the ServiceMonitors, set by monitoring for services; meshed are the pods that take mutual TLS alone, with what
+	// monitors are the ServiceMonitors, set by monitoring for services, and podMonitors for pods; meshed are the pods that take mutual TLS alone, with what
 	// says so, set by mesh for endpoints.
-	monitors []monitor
-	meshed   map[netip.Addr]string
+	monitors    []monitor
+	podMonitors []podMonitor
+	meshed      map[netip.Addr]string
 	// excluded are ports of such pods that are not their proxy's.
 	excluded map[netip.AddrPort]bool
 	// hosts are those of the control plane, set by nodes and controlPlane.
@@ -120,14 +121,14 @@ func Declared(baselines []pcinetv1alpha1.PCINetworkBaseline) (out []types.Namesp
 // gap. r is not a cache: one of every Service would be the largest of the operator's, for what is asked once in ten minutes.
 //
 // Cost: a request for every 20 CustomResourceDefinitions, and for every 500 Services, nodes, DaemonSets, Ingresses, APIServices, webhook configurations,
-// ServiceMonitors, PeerAuthentications, and pods of namespaces with Services of interest; one for the pods of the control plane, and one for
-// each Service of interest, of which there are at most 2,048. Services × ServiceMonitors are compared. Memory: a page, 300 bytes an
+// ServiceMonitors, PodMonitors, PeerAuthentications, and pods of namespaces with Services of interest or that a PodMonitor is for, which may be all; one for the pods of the control plane, one for every 500 pods of a network agent, and one for
+// each Service of interest, of which there are at most 2,048. Services × ServiceMonitors are compared, and pods × PodMonitors, of which 1,024 count. Memory: a page, 300 bytes an
 // interface, and 100 a pod.
 func Take(ctx context.Context, r client.Reader, declared []types.NamespacedName) *snapshot.Management {
 	i := newInventory(r, declared)
 	for _, part := range []func(context.Context){
 		i.nodes, i.controlPlane, i.agents, i.apiServer, i.aggregatedAPIs, i.webhooks, i.conversions, i.monitoring, i.services, i.mesh, i.ingresses,
-		i.choose, i.pods, i.endpoints,
+		i.choose, i.pods, i.endpoints, i.podEndpoints,
 	} {
 		part(ctx)
 	}

@@ -5,7 +5,10 @@ package management
 
 import (
 	"context"
+	"fmt"
+	"net/netip"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -24,6 +27,7 @@ import (
 
 // Kinds of others, which a cluster may have.
 var (
+	podMonitors         = schema.GroupVersionKind{Group: "monitoring.coreos.com", Version: "v1", Kind: "PodMonitor"}
 	serviceMonitors     = schema.GroupVersionKind{Group: "monitoring.coreos.com", Version: "v1", Kind: "ServiceMonitor"}
 	peerAuthentications = schema.GroupVersionKind{Group: "security.istio.io", Version: "v1", Kind: "PeerAuthentication"}
 )
@@ -64,56 +68,103 @@ type monitor struct {
 	missed bool
 }
 
-// scrapedService is the part of a ServiceMonitor's spec that is read (monitoring.coreos.com/v1).
-type scrapedService struct {
+// scraping is the part of the spec of a ServiceMonitor or PodMonitor that is read (monitoring.coreos.com/v1).
+type scraping struct {
 	Selector          metav1.LabelSelector `json:"selector"`
 	NamespaceSelector struct {
 		Any        bool     `json:"any"`
 		MatchNames []string `json:"matchNames"`
 	} `json:"namespaceSelector"`
-	Endpoints []struct {
-		Port       string              `json:"port"`
-		TargetPort *intstr.IntOrString `json:"targetPort"`
-		TLSConfig  struct {
-			InsecureSkipVerify bool `json:"insecureSkipVerify"`
-		} `json:"tlsConfig"`
-	} `json:"endpoints"`
+	Endpoints           []scrapedPort `json:"endpoints"`
+	PodMetricsEndpoints []scrapedPort `json:"podMetricsEndpoints"`
+}
+
+type scrapedPort struct {
+	Port       string              `json:"port"`
+	PortNumber int32               `json:"portNumber"`
+	TargetPort *intstr.IntOrString `json:"targetPort"`
+	TLSConfig  struct {
+		InsecureSkipVerify bool `json:"insecureSkipVerify"`
+	} `json:"tlsConfig"`
+}
+
+// behind returns the port of a pod that is named by its number or name; nil for none.
+func (p *scrapedPort) behind() *intstr.IntOrString {
+	if t := p.TargetPort; t != nil && *t != (intstr.IntOrString{}) && *t != intstr.FromString("") {
+		return t
+	}
+	return nil
 }
 
 // monitoring finds what is scraped, and who is told not to verify whom.
 func (i *inventory) monitoring(ctx context.Context) {
-	optional(ctx, i, serviceMonitors, "servicemonitors.monitoring.coreos.com", func(o *unstructured.Unstructured) {
-		var spec scrapedService
-		object := "ServiceMonitor " + o.GetNamespace() + "/" + o.GetName()
+	i.monitored(ctx, serviceMonitors, "servicemonitors", func(object string, spec *scraping, namespaces []string, selector labels.Selector) {
+		m := monitor{namespaces: namespaces, selector: selector, object: object}
+		for _, e := range spec.Endpoints {
+			switch behind := e.behind(); {
+			case e.Port != "":
+				m.ports = append(m.ports, e.Port)
+			case behind != nil:
+				m.behind = append(m.behind, *behind)
+			default:
+				m.all = true
+			}
+		}
+		i.monitors = append(i.monitors, m)
+	})
+	i.monitored(ctx, podMonitors, "podmonitors", func(object string, spec *scraping, namespaces []string, selector labels.Selector) {
+		_, name, _ := strings.Cut(object, "/")
+		m := podMonitor{namespaces: namespaces, selector: selector, object: object, system: "metrics of " + name, found: map[string][]netip.AddrPort{}}
+		for _, e := range spec.PodMetricsEndpoints {
+			switch behind := e.behind(); {
+			case e.Port != "":
+				m.ports = append(m.ports, intstr.FromString(e.Port))
+			case e.PortNumber != 0:
+				m.ports = append(m.ports, intstr.FromInt32(e.PortNumber))
+			case behind != nil:
+				m.ports = append(m.ports, *behind)
+			default:
+				m.all = true
+			}
+		}
+		i.podMonitors = append(i.podMonitors, m)
+	})
+	if more := len(i.podMonitors) - maxScraped; more > 0 {
+		i.out.Gaps = append(i.out.Gaps, snapshot.Gap{
+			What: "The PodMonitors from " + i.podMonitors[maxScraped].object + " on", Why: fmt.Sprintf("there are more than %d", maxScraped), Remedy: "Look at their pods by hand", Traffic: true,
+		})
+		i.podMonitors = i.podMonitors[:maxScraped]
+	}
+}
+
+// monitored lists one kind of monitor, and calls each with what every one of them selects: namespaces are nil for all.
+func (i *inventory) monitored(ctx context.Context, kind schema.GroupVersionKind, resource string,
+	each func(object string, spec *scraping, namespaces []string, selector labels.Selector),
+) {
+	optional(ctx, i, kind, resource+"."+kind.Group, func(o *unstructured.Unstructured) {
+		var spec scraping
+		object := kind.Kind + " " + o.GetNamespace() + "/" + o.GetName()
 		raw, _ := o.Object["spec"].(map[string]any)
 		err := runtime.DefaultUnstructuredConverter.FromUnstructured(raw, &spec)
 		selector, selectorErr := metav1.LabelSelectorAsSelector(&spec.Selector)
 		if err != nil || selectorErr != nil {
 			i.out.Gaps = append(i.out.Gaps, snapshot.Gap{
-				What: object, Why: "its spec is not understood, by Prometheus neither", Remedy: "Correct it: kubectl get servicemonitor -o yaml", Minor: true,
+				What: object, Why: "its spec is not understood, by Prometheus neither", Remedy: "Correct it: kubectl get " + resource + " -o yaml", Minor: true,
 			})
 			return
 		}
-		m := monitor{namespaces: spec.NamespaceSelector.MatchNames, selector: selector, object: object}
+		namespaces := spec.NamespaceSelector.MatchNames
 		if spec.NamespaceSelector.Any {
-			m.namespaces = nil
-		} else if len(m.namespaces) == 0 {
-			m.namespaces = []string{o.GetNamespace()}
+			namespaces = nil
+		} else if len(namespaces) == 0 {
+			namespaces = []string{o.GetNamespace()}
 		}
-		for _, e := range spec.Endpoints {
-			switch {
-			case e.Port != "":
-				m.ports = append(m.ports, e.Port)
-			case e.TargetPort != nil && *e.TargetPort != intstr.IntOrString{} && *e.TargetPort != intstr.FromString(""):
-				m.behind = append(m.behind, *e.TargetPort)
-			default:
-				m.all = true
-			}
+		for _, e := range slices.Concat(spec.Endpoints, spec.PodMetricsEndpoints) {
 			if e.TLSConfig.InsecureSkipVerify {
 				i.out.Callees = append(i.out.Callees, snapshot.Callee{Object: object, Caller: "Prometheus", Unverified: true})
 			}
 		}
-		i.monitors = append(i.monitors, m)
+		each(object, &spec, namespaces, selector)
 	})
 }
 

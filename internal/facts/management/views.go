@@ -64,7 +64,7 @@ func viewOf(p *corev1.Pod) (v snapshot.View, ended bool) {
 	v.From = v.From.Unmap()
 	switch {
 	case end.ExitCode != 0:
-		v.Problem = fmt.Sprintf("the program ended with %d: kubectl logs -n %s %s", end.ExitCode, p.Namespace, p.Name)
+		v.Problem = fmt.Sprintf("the program ended with %d", end.ExitCode)
 	case !v.From.IsValid():
 		v.Problem = "its address is not known"
 	case json.Unmarshal([]byte(end.Message), &v.Seen) != nil || v.Seen.Answers == nil:

@@ -44,7 +44,7 @@ func TestViewOf(t *testing.T) {
 		"one that does not start": {func(p *corev1.Pod, _ *corev1.ContainerStateTerminated) { p.Status.ContainerStatuses = nil }, nil},
 		"one that failed": {
 			func(_ *corev1.Pod, end *corev1.ContainerStateTerminated) { end.ExitCode = 1 },
-			with(func(v *snapshot.View) { v.Problem = "the program ended with 1: kubectl logs -n ns p" }),
+			with(func(v *snapshot.View) { v.Problem = "the program ended with 1" }),
 		},
 		"one that left nothing": {
 			func(_ *corev1.Pod, end *corev1.ContainerStateTerminated) { end.Message = "" },

@@ -33,6 +33,7 @@ var (
 	errLinkLocal = errors.New("a link-local address")
 	errMetadata  = errors.New("a cloud's metadata service")
 	errEmbedded  = errors.New("an IPv6 address that stands for an IPv4 one")
+	errRouting   = errors.New("a port of BGP, where a connection may end a session")
 )
 
 // metadata lists the addresses of metadata services that are not link-local: Alibaba Cloud, Azure's wire server, Oracle Cloud, and
@@ -44,6 +45,10 @@ var metadata = map[netip.Addr]bool{
 	netip.MustParseAddr("fd00:ec2::254"):   true,
 	netip.MustParseAddr("fd20:ce::254"):    true,
 }
+
+// bgp is the port of a protocol in which whoever connects from a peer's address, as a node or a pod behind one has, ends that peer's session:
+// BIRD takes it for a peer that has restarted (RFC 4724), and drops its routes when it hears no BGP.
+const bgp = 179
 
 // embedding lists the prefixes of RFC 6890's registry under which a gateway or the host itself turns an IPv6 address into an IPv4
 // one: compatible, translated (two), 6to4, Teredo.
@@ -65,6 +70,9 @@ func (s *Scope) Permits(e netip.AddrPort) error {
 	}
 	if _, listed := s.endpoints[e]; !listed || e.Port() == 0 {
 		return errForeign
+	}
+	if e.Port() == bgp {
+		return errRouting
 	}
 	return nil
 }

@@ -83,6 +83,7 @@ func TestOnlyListedEndpointsAreDialled(t *testing.T) {
 		"another address":            {scope, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), listed.Port()), false},
 		"no port":                    {handshake.NewScope(netip.AddrPortFrom(listed.Addr(), 0)).OnLoopback(), netip.AddrPortFrom(listed.Addr(), 0), false},
 		"no address":                 {scope, netip.AddrPort{}, false},
+		"a session of BGP":           {handshake.NewScope(netip.AddrPortFrom(listed.Addr(), 179)).OnLoopback(), netip.AddrPortFrom(listed.Addr(), 179), false},
 		"loopback, not permitted":    {handshake.NewScope(listed), listed, false},
 		"anything of an empty scope": {&handshake.Scope{}, netip.MustParseAddrPort("10.0.0.1:443"), false},
 	} {

@@ -30,7 +30,8 @@ const Command = "reach"
 const usage = `Usage: pci-network-baseline reach [flags]
 
 Dials the interfaces by which a cluster is managed from where it runs, and says which answer although this
-place is not on spec.managementAccess.allowedCIDRs. Nothing is sent but handshakes; nothing is written.
+place is not on spec.managementAccess.allowedCIDRs. Nothing is sent but handshakes, and nothing is written
+to the cluster.
 It ends with 0 if none does, and with 1 otherwise.
 
   reach                                what the cluster's objects show, read with the usual kubeconfig

@@ -38,13 +38,13 @@ func PlanOf(ctx context.Context, r client.Reader, server string, pods bool) (Pla
 			p.Lists = append(p.Lists, prefixes(a))
 		}
 	}
-	var nodes corev1.NodeList
-	if err := r.List(ctx, &nodes); err != nil {
+	nodes, err := addressesOfNodes(ctx, r)
+	if err != nil {
 		return p, fmt.Errorf("listing nodes: %w", err)
 	}
 	m := management.Take(ctx, r, management.Declared(baselines.Items))
 	p.missing(m)
-	external := externals(nodes.Items)
+	external := externals(nodes)
 	for _, i := range m.Interfaces {
 		if i.UDP || (i.Pod && !pods) {
 			continue
@@ -62,9 +62,27 @@ func PlanOf(ctx context.Context, r client.Reader, server string, pods bool) (Pla
 		if d.Kind == "Ingress" { // whose controller answers everybody, and decides by request
 			continue
 		}
-		p.door(ctx, d, nodes.Items)
+		p.door(ctx, d, nodes)
 	}
 	return p, p.server(ctx, server)
+}
+
+// addressesOfNodes lists nodes in pages, and keeps nothing of them but their addresses: the rest is much.
+func addressesOfNodes(ctx context.Context, r client.Reader) ([]corev1.Node, error) {
+	const page = 500
+	var out []corev1.Node
+	for more := ""; ; {
+		var list corev1.NodeList
+		if err := r.List(ctx, &list, client.Limit(page), client.Continue(more)); err != nil {
+			return nil, err
+		}
+		for i := range list.Items {
+			out = append(out, corev1.Node{Status: corev1.NodeStatus{Addresses: list.Items[i].Status.Addresses}})
+		}
+		if more = list.Continue; more == "" {
+			return out, nil
+		}
+	}
 }
 
 // missing notes what could not be found.

@@ -61,14 +61,16 @@ func TestSeen(t *testing.T) {
 		add(snapshot.RoleKubelet, at(a), Reached)
 	}
 	add(snapshot.RoleKubelet, at("10.0.0.1:1"), Reached)
+	add(snapshot.RoleNetworkAgent, at("10.0.0.1:1"), Reached) // somebody's DaemonSet says so
 	add(snapshot.RoleKubelet, at("10.0.0.5:1"), Shut)
 	add(snapshot.RoleEtcd, at("10.0.0.1:2"), Allowed)
 	add(snapshot.RoleEtcd, at("10.0.0.2:2"), Unknown)
 	add(snapshot.RoleScheduler, at("10.0.0.2:3"), Unknown)
 	add("", at("10.0.0.1:4"), Reached)
 	want := snapshot.Seen{Missing: 3, Answers: map[snapshot.Role]snapshot.Answers{
-		snapshot.RoleKubelet: {Looked: 5, Answered: 4, Some: []netip.AddrPort{at("10.0.0.1:1"), at("10.0.0.2:1"), at("10.0.0.3:1")}},
-		snapshot.RoleEtcd:    {Looked: 1, Answered: 1, Some: []netip.AddrPort{at("10.0.0.1:2")}},
+		snapshot.RoleKubelet:      {Looked: 5, Answered: 4, Some: []netip.AddrPort{at("10.0.0.1:1"), at("10.0.0.2:1"), at("10.0.0.3:1")}},
+		snapshot.RoleEtcd:         {Looked: 1, Answered: 1, Some: []netip.AddrPort{at("10.0.0.1:2")}},
+		snapshot.RoleNetworkAgent: {Looked: 1, Answered: 1, Some: []netip.AddrPort{at("10.0.0.1:1")}},
 	}}
 	if diff := cmp.Diff(want, r.Seen([]netip.Addr{netip.MustParseAddr("10.0.0.9")}), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

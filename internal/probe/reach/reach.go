@@ -151,12 +151,16 @@ const maxSome = 3
 // Seen returns what the operator is left of a report, less what is at the host's own addresses.
 func (r *Report) Seen(own []netip.Addr) snapshot.Seen {
 	out := snapshot.Seen{Answers: map[snapshot.Role]snapshot.Answers{}, Missing: r.gaps}
-	told := map[netip.AddrPort]bool{}
+	type of struct {
+		kind snapshot.Role
+		at   netip.AddrPort
+	}
+	told := map[of]bool{}
 	for _, i := range r.Interfaces {
-		if i.kind == "" || told[i.Address] || slices.Contains(own, i.Address.Addr()) {
+		if i.kind == "" || told[of{i.kind, i.Address}] || slices.Contains(own, i.Address.Addr()) {
 			continue
 		}
-		told[i.Address] = true
+		told[of{i.kind, i.Address}] = true
 		a := out.Answers[i.kind]
 		switch i.Verdict {
 		case Unknown:
