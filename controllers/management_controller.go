@@ -186,7 +186,7 @@ func (r *ManagementReconciler) ask(ctx context.Context) {
 			nodes = append(nodes, in.Address)
 		}
 	}
-	answered := len(r.asked.APIServer.Settings) > 0 && r.asked.APIServer.Anonymous != 0 && r.asked.APIServer.Nobodys != 0 && r.asked.Tokens.Keys != nil
+	answered := len(r.asked.APIServer.Settings) > 0 && r.asked.APIServer.Anonymous != 0 && r.asked.APIServer.Nobodys != 0 && r.asked.APIServer.Told != 0 && r.asked.Tokens.Keys != nil
 	for i := range r.asked.Kubelets {
 		k := &r.asked.Kubelets[i]
 		before = append(before, k.Address)
@@ -259,11 +259,6 @@ func newManagementReconciler(mgr manager.Manager) (*ManagementReconciler, error)
 	if err != nil {
 		return nil, err
 	}
-	files := rest.CopyConfig(config)
-	if err := rest.LoadTLSFiles(files); err != nil {
-		return nil, err
-	}
-	authorities, _ := snapshot.CertificatesOf(files.CAData) // what of it is none, nobody trusts
 	roots, err := x509.SystemCertPool()
 	if err != nil {
 		roots = x509.NewCertPool()
@@ -272,7 +267,7 @@ func newManagementReconciler(mgr manager.Manager) (*ManagementReconciler, error)
 		roots = secure.RootCAs
 	}
 	return &ManagementReconciler{Cache: mgr.GetCache(), Live: live, Asker: management.Asker{
-		Server: strings.TrimSuffix(config.Host, "/"), Authenticated: transportOf(mgr.GetHTTPClient()), Token: tokenOf(config), Roots: roots, Authorities: authorities,
+		Server: strings.TrimSuffix(config.Host, "/"), Authenticated: transportOf(mgr.GetHTTPClient()), Token: tokenOf(config), Roots: roots, Authorities: authoritiesOf(config),
 	}}, nil
 }
 
@@ -281,6 +276,18 @@ func transportOf(c *http.Client) http.RoundTripper {
 		return http.DefaultTransport
 	}
 	return c.Transport
+}
+
+// authoritiesOf returns a function that reads whom the API server's clients trust, which the kubelet renews in its file.
+func authoritiesOf(config *rest.Config) func() []snapshot.Certificate {
+	return func() []snapshot.Certificate {
+		data := config.CAData
+		if config.CAFile != "" {
+			data, _ = os.ReadFile(config.CAFile) // without it nobody is asked with success
+		}
+		out, _ := snapshot.CertificatesOf(data) // what of it is none, nobody trusts
+		return out
+	}
 }
 
 // tokenOf returns a function that reads the operator's token, which the kubelet renews in its file.

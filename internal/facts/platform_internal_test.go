@@ -65,7 +65,7 @@ func TestTrimKeepsWhatIsLookedAtAlone(t *testing.T) {
 		Env: []corev1.EnvVar{
 			{Name: "PASSWORD", Value: "p"},
 			{Name: "FELIX_X", Value: "y"},
-			{Name: "WEAVE_PASSWORD", ValueFrom: &corev1.EnvVarSource{}},
+			{Name: "WEAVE_PASSWORD", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{}}},
 			{Name: "WEAVE_PASSWORD_OLD", Value: "p"},
 		},
 	}}
@@ -131,6 +131,7 @@ func TestSecretsOfTheEnvironment(t *testing.T) {
 		"of a Secret":            {corev1.EnvVar{ValueFrom: from(nil)}, map[string]string{"WEAVE_PASSWORD": "(given)"}},
 		"of one that must be":    {corev1.EnvVar{ValueFrom: from(new(false))}, map[string]string{"WEAVE_PASSWORD": "(given)"}},
 		"of one that may be not": {corev1.EnvVar{ValueFrom: from(new(true))}, nil},
+		"of something else":      {corev1.EnvVar{ValueFrom: &corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{}}}, nil},
 		"empty":                  {corev1.EnvVar{}, nil},
 	} {
 		tc.env.Name = "WEAVE_PASSWORD"

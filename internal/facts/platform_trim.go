@@ -15,6 +15,7 @@ import (
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/utils/ptr"
 
 	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
 )
@@ -152,8 +153,7 @@ func environment(list []corev1.EnvVar) map[string]string {
 	}
 	out := kept(env, keptEnv)
 	for _, e := range list {
-		from := e.ValueFrom
-		if e.Name == snapshot.EnvWeavePassword && (e.Value != "" || (from != nil && (from.SecretKeyRef == nil || from.SecretKeyRef.Optional == nil || !*from.SecretKeyRef.Optional))) {
+		if e.Name == snapshot.EnvWeavePassword && given(e) {
 			if out == nil {
 				out = map[string]string{}
 			}
@@ -161,6 +161,15 @@ func environment(list []corev1.EnvVar) map[string]string {
 		}
 	}
 	return out
+}
+
+// given says whether a variable has a value, which may be a Secret's.
+func given(e corev1.EnvVar) bool {
+	from := e.ValueFrom
+	if from == nil || from.SecretKeyRef == nil {
+		return e.Value != ""
+	}
+	return !ptr.Deref(from.SecretKeyRef.Optional, false)
 }
 
 // kept returns the entries whose key begins with one of the prefixes.

@@ -156,8 +156,9 @@ type APIServer struct {
 	Anonymous int
 	// Nobodys is the HTTP status of a request of the operator's for what nobody has given it a right to; 0 if there was no answer.
 	Nobodys int
-	// Published are the hosts by which the API server is named to everybody who asks, in the ConfigMap kube-public/cluster-info of kubeadm; nil
-	// where nobody without credentials is told.
+	// Told is the HTTP status of a request without credentials for the ConfigMap kube-public/cluster-info of kubeadm; 0 if there was no answer.
+	// Published are the hosts by which it names the API server.
+	Told      int
 	Published []string
 	// Several says that there are several, so that what one of them answers says little of the others.
 	Several bool

@@ -95,8 +95,11 @@ func TestKubelets(t *testing.T) {
 		if len(nodes.Items) < 2 {
 			t.Skip("there is no other one")
 		}
-		at := &nodes.Items[slices.IndexFunc(nodes.Items, func(n corev1.Node) bool { return n.Name == looker })]
-		awaitResults(t, b, "Every kubelet, from node "+looker+" ("+addressOf(t, at)+"): ", "warn: 1 of 1 answer, and spec.managementAccess.allowedCIDRs does not hold that node: "+firstNode+":10250.")
+		var at corev1.Node
+		if err := env.client.Get(t.Context(), client.ObjectKey{Name: looker}, &at); err != nil {
+			t.Fatal(err)
+		}
+		awaitResults(t, b, "Every kubelet, from node "+looker+" ("+addressOf(t, &at)+"): ", "warn: 1 of 1 answer, and spec.managementAccess.allowedCIDRs does not hold that node: "+firstNode+":10250.")
 	})
 	t.Run("what else the control plane has, on its own loopback address or not there", func(t *testing.T) {
 		needServerOnNode(t)
@@ -125,7 +128,7 @@ func lookFromNode(t *testing.T) string {
 	applyOverlay(t, "config/management/vantage", nil)
 	run(t, "-n", in, "create", "job", "now", "--from=cronjob/vantage")
 	run(t, "-n", in, "wait", "--for=condition=Complete", "job/now", "--timeout=120s")
-	return strings.TrimSpace(run(t, "-n", in, "get", "pods", "-o", "jsonpath={.items[0].spec.nodeName}"))
+	return strings.TrimSpace(run(t, "-n", in, "get", "pods", "-l", "job-name=now", "-o", "jsonpath={.items[0].spec.nodeName}"))
 }
 
 // apply applies manifests until the test ends.

@@ -92,6 +92,7 @@ func (s *site) pod(t *testing.T, key, address, annotations, rest string) {
 	}
 	p.Status.PodIPs = []corev1.PodIP{{IP: address}}
 	p.Status.PodIP = address
+	p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
 	if err := s.Status().Update(t.Context(), p); err != nil {
 		t.Fatal(err)
 	}

@@ -21,14 +21,17 @@ func (s *site) podMonitors(t *testing.T, expect func(what string, want ...string
 	s.kubectl(t, "label", "pod", "-n", "shop2", "broker-0", "app=broker")
 	const strict = ", PeerAuthentication shop/own is STRICT"
 	for spec, want := range map[string][]string{
-		`podMetricsEndpoints: [{port: metrics}]`:                                           {"metrics of brokers 10.3.0.7:9400" + strict},
-		`podMetricsEndpoints: [{portNumber: 9500}]`:                                        {"metrics of brokers 10.3.0.7:9500"},
-		`podMetricsEndpoints: [{targetPort: metrics}]`:                                     {"metrics of brokers 10.3.0.7:9400" + strict},
-		`podMetricsEndpoints: [{targetPort: 9500}]`:                                        {"metrics of brokers 10.3.0.7:9500"},
-		`podMetricsEndpoints: [{path: /all}]`:                                              {"metrics of brokers 10.3.0.7:9400" + strict, "metrics of brokers 10.3.0.7:9500"},
-		`podMetricsEndpoints: [{port: other}]`:                                             nil,
-		`podMetricsEndpoints: [{port: gossip}]`:                                            nil,
-		`podMetricsEndpoints: []`:                                                          nil,
+		`podMetricsEndpoints: [{port: metrics}]`:       {"metrics of brokers 10.3.0.7:9400" + strict},
+		`podMetricsEndpoints: [{portNumber: 9500}]`:    {"metrics of brokers 10.3.0.7:9500"},
+		`podMetricsEndpoints: [{targetPort: metrics}]`: {"metrics of brokers 10.3.0.7:9400" + strict},
+		`podMetricsEndpoints: [{targetPort: 9500}]`:    {"metrics of brokers 10.3.0.7:9500"},
+		`podMetricsEndpoints: [{path: /all}]`:          {"metrics of brokers 10.3.0.7:9400" + strict, "metrics of brokers 10.3.0.7:9500"},
+		`podMetricsEndpoints: [{port: other}]`:         nil,
+		`podMetricsEndpoints: [{port: gossip}]`:        nil,
+		`podMetricsEndpoints: [{relabelings: [{action: keep, sourceLabels: [x]}]}]`: {
+			"PodMonitor shop/brokers: an endpoint of it names no port, and chooses by its relabelings, so it was not looked at",
+		},
+		`podMetricsEndpoints: []`: nil,
 		`namespaceSelector: {matchNames: [shop2]}, podMetricsEndpoints: [{port: metrics}]`: {"metrics of brokers 10.3.0.8:9400"},
 		`namespaceSelector: {any: true}, podMetricsEndpoints: [{port: metrics, tlsConfig: {insecureSkipVerify: true}}]`: {
 			"PodMonitor shop/brokers has Prometheus verify nobody", "metrics of brokers 10.3.0.7:9400" + strict, "metrics of brokers 10.3.0.8:9400",

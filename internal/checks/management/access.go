@@ -5,6 +5,7 @@ package management
 
 import (
 	"fmt"
+	"net/http"
 	"net/netip"
 	"strings"
 
@@ -135,11 +136,11 @@ func apiServerPrivate(s Subject, v *verdicts) {
 // published judges what kubeadm tells everybody of the API server, so that nodes can join.
 func published(s Subject, v *verdicts) {
 	const subject = "ConfigMap kube-public/cluster-info"
-	if s.APIServer.Published == nil {
+	if s.APIServer.Told != http.StatusOK {
 		return
 	}
 	v.warn(pcinetv1alpha1.ReasonManagementNotObservable, subject, "it tells everybody, without credentials, where the API server is and who speaks for it",
-		"When all nodes have joined: kubectl delete rolebinding -n kube-public kubeadm:bootstrap-signer-clusterinfo")
+		"Where no node joins by a token any more: kubectl delete rolebinding -n kube-public kubeadm:bootstrap-signer-clusterinfo. kubeadm upgrade makes it again")
 	for _, host := range s.APIServer.Published {
 		if a, err := netip.ParseAddr(host); (err == nil && Public(a)) || s.Public[host] {
 			v.warn(pcinetv1alpha1.ReasonManagementNotObservable, subject, "it has clients reach the API server at "+host+", which is of the Internet",

@@ -110,6 +110,8 @@ func TestMetadata(t *testing.T) {
 		}), []string{shut}},
 		"others may come": {[]string{"aws"}, rule(func(r *pcinetv1alpha1.AllowRule) { r.Direction = "Ingress" }), []string{shut}},
 		"not by TCP":      {[]string{"aws"}, rule(func(r *pcinetv1alpha1.AllowRule) { r.Ports = r.Ports[:1] }), []string{shut}},
+		"DNS alone":       {[]string{"aws"}, rule(func(r *pcinetv1alpha1.AllowRule) { r.Ports[1].Port = 53 }), []string{shut}},
+		"more than DNS":   {[]string{"aws"}, rule(func(r *pcinetv1alpha1.AllowRule) { r.Ports[1].Port, r.Ports[1].EndPort = 53, 80 }), []string{"warn: " + aws + "spec.allow.rules lets pods reach it: out (169.254.169.254)"}},
 		"somewhere else":  {[]string{"aws"}, rule(func(r *pcinetv1alpha1.AllowRule) { r.Peers[1].CIDR = "10.0.0.0/8" }), []string{shut}},
 		"two clouds, one by": {
 			[]string{"hcloud", "azure"},
@@ -153,16 +155,17 @@ func TestTheCloudsEncryption(t *testing.T) {
 		plugin, cloud snapshot.NodeEncryption
 		want          string
 	}{
-		"nobody says":                      {want: "skip: " + subject + "nothing in the API shows whether it is encrypted"},
-		"the cloud alone":                  {cloud: on, want: "pass: " + subject + "it is encrypted by GKE (" + says + "on)"},
-		"the cloud says off":               {cloud: off, want: "warn: " + subject + "it is not encrypted: " + says + "off"},
-		"both say off":                     {plugin: off, cloud: off, want: "warn: " + subject + "it is not encrypted: off"},
-		"the plugin says off":              {plugin: off, cloud: on, want: "warn: " + subject + "it is encrypted by GKE (" + says + "on; but off)"},
-		"the plugin cannot be read":        {plugin: snapshot.NodeEncryption{Unread: true, Says: "no right"}, cloud: on, want: "warn: " + subject + "whether it is encrypted is not known: no right"},
-		"the plugin has no key there":      {plugin: partly, cloud: on, want: "warn: " + subject + "it is encrypted by WireGuard (k), but not from and to n1"},
-		"another word":                     {cloud: snapshot.NodeEncryption{Unread: true, Says: "X is not known"}, want: "warn: " + subject + "whether it is encrypted is not known: " + says + "X is not known"},
-		"another word, and the plugin off": {plugin: off, cloud: snapshot.NodeEncryption{Unread: true, Says: "X is not known"}, want: "warn: " + subject + "it is not encrypted: off"},
-		"the cloud says nothing":           {plugin: off, want: "warn: " + subject + "it is not encrypted: off"},
+		"nobody says":        {want: "skip: " + subject + "nothing in the API shows whether it is encrypted"},
+		"the cloud alone":    {cloud: on, want: "pass: " + subject + "it is encrypted by GKE (" + says + "on)"},
+		"the cloud says off": {cloud: off, want: "warn: " + subject + "it is not encrypted: " + says + "off"},
+		"both say off":       {plugin: off, cloud: off, want: "warn: " + subject + "it is not encrypted: off"},
+		"the cloud says off, and the plugin shows keys": {plugin: snapshot.NodeEncryption{State: snapshot.Encrypted, How: "WireGuard", Says: "k"}, cloud: off, want: "pass: " + subject + "it is encrypted by WireGuard (k)"},
+		"the plugin says off":                           {plugin: off, cloud: on, want: "warn: " + subject + "it is encrypted by GKE (" + says + "on; but off)"},
+		"the plugin cannot be read":                     {plugin: snapshot.NodeEncryption{Unread: true, Says: "no right"}, cloud: on, want: "warn: " + subject + "whether it is encrypted is not known: no right"},
+		"the plugin has no key there":                   {plugin: partly, cloud: on, want: "warn: " + subject + "it is encrypted by WireGuard (k), but not from and to n1"},
+		"another word":                                  {cloud: snapshot.NodeEncryption{Unread: true, Says: "X is not known"}, want: "warn: " + subject + "whether it is encrypted is not known: " + says + "X is not known"},
+		"another word, and the plugin off":              {plugin: off, cloud: snapshot.NodeEncryption{Unread: true, Says: "X is not known"}, want: "warn: " + subject + "it is not encrypted: off"},
+		"the cloud says nothing":                        {plugin: off, want: "warn: " + subject + "it is not encrypted: off"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -21,12 +21,14 @@ func TestPublished(t *testing.T) {
 	const subject = "ConfigMap kube-public/cluster-info: "
 	const everybody = "warn: " + subject + "it tells everybody, without credentials, where the API server is and who speaks for it"
 	for name, tc := range map[string]struct {
+		told        int
 		hosts, want []string
 	}{
-		"nobody is told":       {nil, []string{skip}},
-		"what nobody can read": {[]string{}, []string{everybody, skip}},
-		"somewhere inside":     {[]string{"10.0.0.1", "api.internal", "nobody.example.com"}, []string{everybody, skip}},
-		"an address, and a name ": {[]string{"203.0.113.9", "api.example.com"}, []string{
+		"nobody is told":       {403, nil, []string{skip}},
+		"nobody was asked":     {0, nil, []string{skip}},
+		"what nobody can read": {200, nil, []string{everybody, skip}},
+		"somewhere inside":     {200, []string{"10.0.0.1", "api.internal", "nobody.example.com"}, []string{everybody, skip}},
+		"an address, and a name": {200, []string{"203.0.113.9", "api.example.com"}, []string{
 			everybody,
 			"warn: " + subject + "it has clients reach the API server at 203.0.113.9, which is of the Internet",
 			"warn: " + subject + "it has clients reach the API server at api.example.com, which is of the Internet", skip,
@@ -36,7 +38,7 @@ func TestPublished(t *testing.T) {
 			t.Parallel()
 			s := sound()
 			s.Public = map[string]bool{"api.example.com": true, "api.internal": false}
-			s.APIServer.Published = tc.hosts
+			s.APIServer.Told, s.APIServer.Published = tc.told, tc.hosts
 			if diff := cmp.Diff(tc.want, of("APIServerPrivate", s)); diff != "" {
 				t.Errorf("findings (-want +got):\n%s", diff)
 			}

@@ -26,6 +26,8 @@ var metadataServices = map[string][]netip.Addr{
 	"openstack":    {imds},
 }
 
+const dns = 53
+
 var imds = netip.MustParseAddr("169.254.169.254")
 
 // metadataClosed (4.2; PCI DSS 1.3.2): pods do not reach the metadata service of the cloud that nodes are in, since it may give them the
@@ -58,14 +60,16 @@ func metadataClosed(s Subject, v *verdicts) {
 	}
 }
 
-// reaches says whether a rule lets pods connect to an address by TCP, on whichever port.
+// reaches says whether a rule lets pods connect to an address by TCP, on whichever port but that of DNS, which some clouds have there, too.
 func reaches(r *pcinetv1alpha1.AllowRule, a netip.Addr) bool {
 	contains := func(text pcinetv1alpha1.CIDR) bool {
 		p, err := netip.ParsePrefix(string(text))
 		return err == nil && p.Contains(a) // what the API server's rule lets through, parses
 	}
 	return r.Direction == pcinetv1alpha1.DirectionEgress &&
-		slices.ContainsFunc(r.Ports, func(p pcinetv1alpha1.Port) bool { return policy.Protocol(p.Protocol) == policy.TCP }) &&
+		slices.ContainsFunc(r.Ports, func(p pcinetv1alpha1.Port) bool {
+			return policy.Protocol(p.Protocol) == policy.TCP && (p.Port != dns || p.EndPort > dns)
+		}) &&
 		slices.ContainsFunc(r.Peers, func(p pcinetv1alpha1.Peer) bool { return contains(p.CIDR) && !slices.ContainsFunc(p.Except, contains) })
 }
 

@@ -23,7 +23,7 @@ func nodeTrafficEncrypted(s Subject, v *verdicts) {
 	switch n.State {
 	case snapshot.EncryptionUnknown:
 		if n.Unread {
-			v.warn(pcinetv1alpha1.ReasonManagementNotObservable, subject, "whether it is encrypted is not known: "+n.Says, "See the condition PolicyEngineSupported, and the operator's roles")
+			v.warn(pcinetv1alpha1.ReasonManagementNotObservable, subject, "whether it is encrypted is not known: "+n.Says, "See the condition PolicyEngineSupported, the operator's roles, and what the cloud says")
 			return
 		}
 		v.skip(subject, cmp.Or(n.Says, "nothing in the API shows whether it is encrypted"))
@@ -32,9 +32,10 @@ func nodeTrafficEncrypted(s Subject, v *verdicts) {
 	case snapshot.EncryptedPartly:
 		evidence := fmt.Sprintf("it is encrypted by %s (%s)", n.How, n.Says)
 		if len(n.Clear) > 0 {
-			evidence += ", but not from and to " + some(n.Clear)
+			v.warn(pcinetv1alpha1.ReasonPlaintext, subject, evidence+", but not from and to "+some(n.Clear), "See why the network plugin publishes no key there; its log says so")
+			return
 		}
-		v.warn(pcinetv1alpha1.ReasonPlaintext, subject, evidence, "See why the network plugin publishes no key there; its log says so")
+		v.warn(pcinetv1alpha1.ReasonPlaintext, subject, evidence, "See whether that is so for what supporting systems send, or let every one of them use TLS")
 	case snapshot.Unencrypted:
 		v.warn(pcinetv1alpha1.ReasonPlaintext, subject, "it is not encrypted: "+n.Says, remedy)
 	}

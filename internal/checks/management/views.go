@@ -17,7 +17,7 @@ const viewHolds = 3 * time.Hour
 
 // behindNodes are the interfaces that nodes without an API server need not reach. Others they do need: agents of one network speak to each other,
 // and those of konnectivity go to its server.
-var behindNodes = []snapshot.Role{snapshot.RoleEtcd, snapshot.RoleKubelet, snapshot.RoleScheduler, snapshot.RoleControllerManager, snapshot.RoleNetworkAgent}
+var behindNodes = []snapshot.Role{snapshot.RoleEtcd, snapshot.RoleKubelet, snapshot.RoleScheduler, snapshot.RoleControllerManager}
 
 // closedToNodes (4.2; PCI DSS 1.3.1): interfaces that a node reaches whose address is not on the allow-list. What is on nodes and needs them is
 // not known here, so it is for an assessor to see, and no verdict.

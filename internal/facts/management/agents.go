@@ -93,12 +93,12 @@ func (i *inventory) agents(ctx context.Context) {
 	for n := range found {
 		a := &found[n]
 		if n == maxAgents {
-			i.agentGap("The network agents from DaemonSet "+a.object.String()+" on", fmt.Sprintf("there are more than %d", maxAgents))
+			i.leftOut("The network agents from DaemonSet "+a.object.String()+" on", fmt.Sprintf("there are more than %d", maxAgents))
 			return
 		}
 		object := "DaemonSet " + a.object.String()
 		if len(a.ports) > maxAgentPorts {
-			i.agentGap(object, fmt.Sprintf("it lists more ports than the first %d that are looked at", maxAgentPorts))
+			i.leftOut(object, fmt.Sprintf("it lists more ports than the first %d that are looked at", maxAgentPorts))
 			a.ports = a.ports[:maxAgentPorts]
 		}
 		for _, host := range i.hostsOf(ctx, a) {
@@ -107,10 +107,6 @@ func (i *inventory) agents(ctx context.Context) {
 			}
 		}
 	}
-}
-
-func (i *inventory) agentGap(what, why string) {
-	i.out.Gaps = append(i.out.Gaps, snapshot.Gap{What: what, Why: why, Remedy: "Look at them by hand", Traffic: true})
 }
 
 // hostsOf returns the first hosts of the control plane that run an agent, and the first others, by address.

@@ -42,8 +42,8 @@ type Asker struct {
 	Token func() string
 	// Roots are the cluster's authority. A kubelet that it did not sign gets no token.
 	Roots *x509.CertPool
-	// Authorities are those of Roots that are the cluster's.
-	Authorities []snapshot.Certificate
+	// Authorities returns those of Roots that are the cluster's, as they are now.
+	Authorities func() []snapshot.Certificate
 	// Permits says why an address must not be connected to.
 	Permits func(netip.AddrPort) error
 }
@@ -53,7 +53,9 @@ type Asker struct {
 func (a *Asker) Ask(ctx context.Context, m *snapshot.Management) {
 	a.askAPIServer(ctx, m)
 	m.Tokens = a.askTokens(ctx)
-	m.Authorities = a.Authorities
+	if a.Authorities != nil {
+		m.Authorities = a.Authorities()
+	}
 	var kubelets []snapshot.Kubelet
 	for i := range m.Interfaces {
 		if in := &m.Interfaces[i]; in.Role == snapshot.RoleKubelet {
@@ -130,21 +132,23 @@ func (a *Asker) askAsNobody(ctx context.Context, known *snapshot.APIServer) {
 	if _, status, err := get(ctx, &http.Client{Transport: strangers}, a.Server+nodesPath, "", "application/json"); err == nil {
 		known.Anonymous = status
 	}
-	if body, status, err := get(ctx, &http.Client{Transport: strangers}, a.Server+infoPath, "", "application/json"); err == nil && status == http.StatusOK {
-		known.Published = publishedIn(body)
+	if body, status, err := get(ctx, &http.Client{Transport: strangers}, a.Server+infoPath, "", "application/json"); err == nil {
+		if known.Told = status; status == http.StatusOK {
+			known.Published = publishedIn(body)
+		}
 	}
 }
 
-// publishedIn returns the hosts that cluster-info names; none of them, and not nil, where it cannot be read.
+// publishedIn returns the hosts that cluster-info names; none of them where it cannot be read.
 func publishedIn(body []byte) []string {
-	out := []string{}
+	var out []string
 	var info corev1.ConfigMap
 	if json.Unmarshal(body, &info) != nil {
-		return out
+		return nil
 	}
 	config, err := clientcmd.Load([]byte(info.Data["kubeconfig"]))
 	if err != nil {
-		return out
+		return nil
 	}
 	for _, c := range config.Clusters {
 		if u, err := url.Parse(c.Server); err == nil && u.Hostname() != "" {

@@ -247,23 +247,23 @@ func TestTheAPIServerIsAsked(t *testing.T) {
 	}{
 		"flags of interest are kept, and no others": {
 			handler: flagz(200, `{"kind": "Flagz", "flags": {"etcd-servers": "[https://10.0.0.1:2379]", "token-auth-file": "secret"}}`),
-			want:    snapshot.APIServer{Settings: of("/flagz", "etcd-servers", "[https://10.0.0.1:2379]"), Anonymous: 403, Nobodys: 403},
+			want:    snapshot.APIServer{Settings: of("/flagz", "etcd-servers", "[https://10.0.0.1:2379]"), Anonymous: 403, Nobodys: 403, Told: 403},
 		},
 		"what it says of itself counts more than a pod": {
 			handler: flagz(200, `{"kind": "Flagz", "flags": {"authorization-mode": "[Node,RBAC]"}}`), before: pod,
-			want: snapshot.APIServer{Settings: of("/flagz", "authorization-mode", "[Node,RBAC]"), Anonymous: 403, Nobodys: 403},
+			want: snapshot.APIServer{Settings: of("/flagz", "authorization-mode", "[Node,RBAC]"), Anonymous: 403, Nobodys: 403, Told: 403},
 		},
 		"with two there are others than the one that answers": {
 			handler: flagz(200, `{"kind": "Flagz", "flags": {"authorization-mode": "[Node,RBAC]"}}`), before: pod, servers: 2,
-			want: snapshot.APIServer{Settings: append(of("/flagz", "authorization-mode", "[Node,RBAC]"), pod.Settings...), Anonymous: 403, Nobodys: 403, Several: true},
+			want: snapshot.APIServer{Settings: append(of("/flagz", "authorization-mode", "[Node,RBAC]"), pod.Settings...), Anonymous: 403, Nobodys: 403, Told: 403, Several: true},
 		},
 		"two pods behind one address are two": {
 			handler: flagz(404, ""), before: snapshot.APIServer{Settings: slices.Repeat(pod.Settings, 2)}, servers: 1,
-			want: snapshot.APIServer{Settings: slices.Repeat(pod.Settings, 2), Anonymous: 403, Nobodys: 403, Several: true},
+			want: snapshot.APIServer{Settings: slices.Repeat(pod.Settings, 2), Anonymous: 403, Nobodys: 403, Told: 403, Several: true},
 		},
 		"a pod is better than nothing": {
 			handler: flagz(404, ""), before: pod,
-			want: snapshot.APIServer{Settings: pod.Settings, Anonymous: 403, Nobodys: 403},
+			want: snapshot.APIServer{Settings: pod.Settings, Anonymous: 403, Nobodys: 403, Told: 403},
 		},
 		"whoever may do anything is refused nothing": {
 			handler: func(w http.ResponseWriter, r *http.Request) {
@@ -273,7 +273,7 @@ func TestTheAPIServerIsAsked(t *testing.T) {
 				}
 				flagz(404, "")(w, r)
 			}, before: pod,
-			want: snapshot.APIServer{Settings: pod.Settings, Anonymous: 403, Nobodys: 404},
+			want: snapshot.APIServer{Settings: pod.Settings, Anonymous: 403, Nobodys: 404, Told: 403},
 		},
 		"what kubeadm tells everybody": {
 			handler: func(w http.ResponseWriter, r *http.Request) {
@@ -284,7 +284,7 @@ func TestTheAPIServerIsAsked(t *testing.T) {
 				_, _ = io.WriteString(w, `{"data": {"kubeconfig": "{apiVersion: v1, kind: Config, clusters: [{name: b, cluster: {server: \"https://203.0.113.9:6443\"}},`+
 					` {name: a, cluster: {server: \"https://api.example.com\"}}, {name: c, cluster: {}}]}"}}`)
 			}, before: pod,
-			want: snapshot.APIServer{Settings: pod.Settings, Anonymous: 403, Nobodys: 403, Published: []string{"203.0.113.9", "api.example.com"}},
+			want: snapshot.APIServer{Settings: pod.Settings, Anonymous: 403, Nobodys: 403, Told: 200, Published: []string{"203.0.113.9", "api.example.com"}},
 		},
 		"what everybody is told and nobody can read": {
 			handler: func(w http.ResponseWriter, r *http.Request) {
@@ -292,11 +292,11 @@ func TestTheAPIServerIsAsked(t *testing.T) {
 					flagz(404, "")(w, r)
 				}
 			}, before: pod,
-			want: snapshot.APIServer{Settings: pod.Settings, Anonymous: 403, Nobodys: 403, Published: []string{}},
+			want: snapshot.APIServer{Settings: pod.Settings, Anonymous: 403, Nobodys: 403, Told: 200},
 		},
-		"no right":     {handler: flagz(403, ""), want: snapshot.APIServer{Problem: "the operator has no right to get /flagz", Anonymous: 403, Nobodys: 403}},
-		"an older one": {handler: flagz(404, ""), want: snapshot.APIServer{Problem: "the API server does not serve /flagz as JSON, as it does since 1.36", Anonymous: 403, Nobodys: 403}},
-		"another kind": {handler: flagz(200, `{"kind": "Status"}`), want: snapshot.APIServer{Problem: "the API server does not serve /flagz as JSON, as it does since 1.36", Anonymous: 403, Nobodys: 403}},
+		"no right":     {handler: flagz(403, ""), want: snapshot.APIServer{Problem: "the operator has no right to get /flagz", Anonymous: 403, Nobodys: 403, Told: 403}},
+		"an older one": {handler: flagz(404, ""), want: snapshot.APIServer{Problem: "the API server does not serve /flagz as JSON, as it does since 1.36", Anonymous: 403, Nobodys: 403, Told: 403}},
+		"another kind": {handler: flagz(200, `{"kind": "Status"}`), want: snapshot.APIServer{Problem: "the API server does not serve /flagz as JSON, as it does since 1.36", Anonymous: 403, Nobodys: 403, Told: 403}},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -108,14 +108,14 @@ func (i *inventory) namespaces() []string {
 // pod notes where a pod is, whether a mesh has it, and who scrapes it.
 func (i *inventory) pod(p *corev1.Pod) {
 	for _, ip := range p.Status.PodIPs {
-		a, err := netip.ParseAddr(ip.IP)
-		if err != nil {
-			continue
+		if a, err := netip.ParseAddr(ip.IP); err == nil {
+			i.placed[place{p.Namespace, a.Unmap()}] = true
 		}
-		i.placed[place{p.Namespace, a.Unmap()}] = true
+	}
+	if a, err := netip.ParseAddr(p.Status.PodIP); err == nil && ready(p) {
 		for n := range i.podMonitors {
 			if m := &i.podMonitors[n]; m.selects(p) {
-				m.find(p, a.Unmap())
+				i.find(m, p, a.Unmap())
 			}
 		}
 	}
@@ -134,20 +134,39 @@ func (i *inventory) endpoints(ctx context.Context) {
 			known[t.service] = found
 		}
 		for _, e := range found {
-			if t.port == 0 || e.name == *t.portName {
-				like := t.like
-				like.Address, like.UDP = e.address, e.udp
-				i.add(i.told(like))
+			if t.port != 0 && e.name != *t.portName {
+				continue
 			}
+			if !i.room() {
+				i.leftOut("Services from "+t.service.String()+" on, the known ones first", tooMany)
+				return
+			}
+			like := t.like
+			like.Address, like.UDP = e.address, e.udp
+			i.add(i.told(like))
 		}
 	}
+}
+
+// told adds what is known of an interface's host.
+func (i *inventory) told(in snapshot.Interface) snapshot.Interface {
+	a := in.Address.Addr()
+	in.Mesh, in.Pod = i.meshed[a], !i.own[a]
+	if i.excluded[in.Address] {
+		in.Mesh = ""
+	}
+	return in
 }
 
 func (i *inventory) endpointsOf(ctx context.Context, service types.NamespacedName) []endpoint {
 	var out []endpoint
 	pages(ctx, i, "endpointslices", func(list *discoveryv1.EndpointSliceList) { out = append(out, endpointsIn(list.Items)...) },
 		client.InNamespace(service.Namespace), client.MatchingLabels{discoveryv1.LabelServiceName: service.Name})
-	return bounded(i.ours(service, out))
+	out, whole := bounded(i.ours(service, out))
+	if !whole {
+		i.leftOut("Service "+service.String(), fmt.Sprintf("it has more than %d ports", maxPorts))
+	}
+	return out
 }
 
 // ours keeps the endpoints that are pods of the namespace, nodes or the API server: nothing else is dialled. One that is said to be a
@@ -179,14 +198,21 @@ func (i *inventory) ours(service types.NamespacedName, all []endpoint) []endpoin
 	return out
 }
 
-// bounded keeps a few endpoints of each port, the same ones as long as they are there: they are one program.
-func bounded(all []endpoint) []endpoint {
+// bounded keeps a few endpoints of each port, the same ones as long as they are there: they are one program. whole is false if there are too many
+// ports.
+func bounded(all []endpoint) (out []endpoint, whole bool) {
 	slices.SortFunc(all, func(a, b endpoint) int { return a.address.Compare(b.address) })
 	count := map[string]int{}
-	return slices.DeleteFunc(all, func(e endpoint) bool {
+	whole = true
+	out = slices.DeleteFunc(all, func(e endpoint) bool {
+		if count[e.name] == 0 && len(count) == maxPorts {
+			whole = false
+			return true
+		}
 		count[e.name]++
 		return count[e.name] > maxPerService
 	})
+	return out, whole
 }
 
 // endpointsIn returns the ready endpoints of slices.

@@ -33,8 +33,12 @@ const (
 	maxServices   = 1024 // supporting systems, aggregated APIs and webhooks, together
 	maxScraped    = 1024 // of which nothing but a ServiceMonitor says so
 	maxPerService = 4    // endpoints: they are one program with one configuration
-	page          = 500  // objects a request
-	bigPage       = 20   // of those that may have a megabyte
+	maxPorts      = 32   // of a Service
+	// maxEndpoints is for all that is behind Services and PodMonitors, which whoever may write those in a namespace can fill: if none answers, a look
+	// takes ten minutes.
+	maxEndpoints = 10_000
+	page         = 500 // objects a request
+	bigPage      = 20  // of those that may have a megabyte
 )
 
 var (
@@ -84,6 +88,8 @@ type inventory struct {
 	meshed      map[netip.Addr]string
 	// excluded are ports of such pods that are not their proxy's.
 	excluded map[netip.AddrPort]bool
+	// endpointsFound counts what is behind Services and PodMonitors, and programs the ports that these select.
+	endpointsFound, programs int
 	// hosts are those of the control plane, set by nodes and controlPlane.
 	hosts map[netip.Addr]string
 	// own are the addresses of nodes, set by nodes, and of the API server, by apiServer; placed are those of pods, set by pods.
@@ -199,6 +205,19 @@ func (i *inventory) gap(resource string, err error) {
 		g.Why = "the API server answers " + string(apierrors.ReasonForError(err))
 	}
 	i.out.Gaps = append(i.out.Gaps, g)
+}
+
+const tooMany = "there are more endpoints than a look has time for"
+
+// leftOut notes that something is not looked at.
+func (i *inventory) leftOut(what, why string) {
+	i.out.Gaps = append(i.out.Gaps, snapshot.Gap{What: what, Why: why, Remedy: "Look at them by hand", Traffic: true})
+}
+
+// room says whether there is room for one more endpoint, and takes it.
+func (i *inventory) room() bool {
+	i.endpointsFound++
+	return i.endpointsFound <= maxEndpoints
 }
 
 func (i *inventory) add(like snapshot.Interface) { i.out.Interfaces = append(i.out.Interfaces, like) }

@@ -83,7 +83,9 @@ type scrapedPort struct {
 	Port       string              `json:"port"`
 	PortNumber int32               `json:"portNumber"`
 	TargetPort *intstr.IntOrString `json:"targetPort"`
-	TLSConfig  struct {
+	// Relabelings choose among what is found otherwise, and may name another address. They are not followed.
+	Relabelings []map[string]any `json:"relabelings"`
+	TLSConfig   struct {
 		InsecureSkipVerify bool `json:"insecureSkipVerify"`
 	} `json:"tlsConfig"`
 }
@@ -114,7 +116,7 @@ func (i *inventory) monitoring(ctx context.Context) {
 	})
 	i.monitored(ctx, podMonitors, "podmonitors", func(object string, spec *scraping, namespaces []string, selector labels.Selector) {
 		_, name, _ := strings.Cut(object, "/")
-		m := podMonitor{namespaces: namespaces, selector: selector, object: object, system: "metrics of " + name, found: map[string][]netip.AddrPort{}}
+		m := podMonitor{namespaces: namespaces, selector: selector, object: object, system: "metrics of " + name, found: map[programPort][]netip.AddrPort{}}
 		for _, e := range spec.PodMetricsEndpoints {
 			switch behind := e.behind(); {
 			case e.Port != "":
@@ -123,6 +125,10 @@ func (i *inventory) monitoring(ctx context.Context) {
 				m.ports = append(m.ports, intstr.FromInt32(e.PortNumber))
 			case behind != nil:
 				m.ports = append(m.ports, *behind)
+			case len(e.Relabelings) > 0: // as of Istio and Linkerd, for all pods: they are not what is scraped
+				i.out.Gaps = append(i.out.Gaps, snapshot.Gap{
+					What: object, Why: "an endpoint of it names no port, and chooses by its relabelings, so it was not looked at", Remedy: "Look by hand at what it has scraped", Minor: true,
+				})
 			default:
 				m.all = true
 			}

@@ -6,6 +6,7 @@ package management
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -205,7 +206,11 @@ func TestEndpoints(t *testing.T) {
 	}
 	slice.Endpoints[8].Conditions.Ready = new(false) // 10.0.0.1
 	var got []string
-	for _, e := range bounded(endpointsIn([]discoveryv1.EndpointSlice{slice})) {
+	some, whole := bounded(endpointsIn([]discoveryv1.EndpointSlice{slice}))
+	if !whole {
+		t.Error("two ports are too many")
+	}
+	for _, e := range some {
 		got = append(got, fmt.Sprint(e.address, " ", e.name, " ", e.udp))
 	}
 	var want []string
@@ -214,6 +219,23 @@ func TestEndpoints(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("endpoints (-want +got):\n%s", diff)
+	}
+}
+
+// A Service may list as many ports as it likes: so many are looked at, and that there are more is said.
+func TestPortsOfAServiceAreBounded(t *testing.T) {
+	t.Parallel()
+	var all []endpoint
+	for port := range maxPorts + 1 {
+		for host := range byte(5) {
+			all = append(all, endpoint{address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, host}), uint16(port+1)), name: fmt.Sprint(port)})
+		}
+	}
+	if some, whole := bounded(slices.Clone(all)); whole || len(some) != maxPorts*maxPerService {
+		t.Errorf("%d endpoints, all of them: %t", len(some), whole)
+	}
+	if some, whole := bounded(all[:len(all)-5]); !whole || len(some) != maxPorts*maxPerService {
+		t.Errorf("%d endpoints, all of them: %t", len(some), whole)
 	}
 }
 
