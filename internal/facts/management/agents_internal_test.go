@@ -79,7 +79,7 @@ func TestHostsOfAgents(t *testing.T) {
 			}
 		})
 	}
-	pod("192.0.2.1", func(*corev1.Pod) {}) // which is no node's
+	pod("9.0.0.1", func(*corev1.Pod) {}) // which is no node's
 	i.reader = lists{pods: map[string][]corev1.Pod{"net": pods}}
 	a := &agent{object: client.ObjectKey{Namespace: "net", Name: "cni"}, selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "cni"}}}
 	const want = "[10.0.0.5 10.0.0.6 10.0.0.7 10.0.0.8 10.0.0.9 10.0.0.10 10.0.0.11 10.0.0.12]"

@@ -128,6 +128,20 @@ func TestOnlyPodsAndNodesAreEndpoints(t *testing.T) {
 	}
 }
 
+// What there is no time for is named by the first Service of which that is so.
+func TestEndpointsThatThereIsNoTimeForAreNamed(t *testing.T) {
+	t.Parallel()
+	slice := discoveryv1.EndpointSlice{Ports: []discoveryv1.EndpointPort{{Name: new("web"), Port: new(int32(3000))}}, Endpoints: []discoveryv1.Endpoint{{Addresses: []string{"192.0.2.1"}}}}
+	i := newInventory(lists{slices: []discoveryv1.EndpointSlice{slice}}, nil)
+	i.own[netip.MustParseAddr("192.0.2.1")] = true
+	i.endpointsFound = maxEndpoints - 1
+	i.targets = []*target{{service: types.NamespacedName{Namespace: "shop", Name: "a"}}, {service: types.NamespacedName{Namespace: "shop", Name: "b"}}, {service: types.NamespacedName{Namespace: "shop", Name: "c"}}}
+	i.endpoints(t.Context())
+	if len(i.out.Interfaces) != 1 || len(i.out.Gaps) != 1 || i.out.Gaps[0].What != "Services from shop/b on, the known ones first" {
+		t.Errorf("%+v, %+v", i.out.Interfaces, i.out.Gaps)
+	}
+}
+
 // What is scraped never takes the place of what is declared or known, and what there is no room for is named.
 func TestWhatThereIsNoRoomForIsNamed(t *testing.T) {
 	t.Parallel()
