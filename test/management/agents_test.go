@@ -25,6 +25,10 @@ func (s *site) agents(t *testing.T) {
 	if err := s.Get(t.Context(), client.ObjectKey{Namespace: metav1.NamespaceSystem, Name: "kube-proxy"}, d); err != nil {
 		t.Fatal(err)
 	}
+	d.Status.CurrentNumberScheduled = 1
+	if err := s.Status().Update(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
 	s.pod(t, "kube-system/kube-proxy-1", "10.0.0.2", "{}", "nodeName: n1, hostNetwork: true, containers: [{name: kube-proxy, image: x}]")
 	p := &corev1.Pod{}
 	if err := s.Get(t.Context(), client.ObjectKey{Namespace: metav1.NamespaceSystem, Name: "kube-proxy-1"}, p); err != nil {

@@ -85,7 +85,10 @@ func (i *inventory) agents(ctx context.Context) {
 	pages(ctx, i, "daemonsets.apps", func(list *appsv1.DaemonSetList) {
 		for n := range list.Items {
 			d := &list.Items[n]
-			if ports := portsOf(&d.Spec.Template.Spec); d.Spec.Template.Spec.HostNetwork && len(ports) > 0 {
+			if d.Status.CurrentNumberScheduled == 0 || !d.Spec.Template.Spec.HostNetwork { // its pods were refused, or it has none
+				continue
+			}
+			if ports := portsOf(&d.Spec.Template.Spec); len(ports) > 0 {
 				found = append(found, agent{client.ObjectKeyFromObject(d), d.Spec.Selector, ports})
 			}
 		}

@@ -97,12 +97,15 @@ func TestAgentsAreBounded(t *testing.T) {
 		d := appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "net", Name: fmt.Sprintf("d%02d", n)}}
 		d.Spec.Selector, d.Spec.Template.Spec.HostNetwork = &metav1.LabelSelector{}, true
 		d.Spec.Template.Spec.Containers = []corev1.Container{{Name: "kube-proxy"}}
+		d.Status.CurrentNumberScheduled = 1
 		for port := range 1000 {
 			d.Spec.Template.Spec.Containers[0].Ports = append(d.Spec.Template.Spec.Containers[0].Ports, corev1.ContainerPort{ContainerPort: int32(port + 1)})
 		}
 		p := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "net", OwnerReferences: []metav1.OwnerReference{{Kind: "DaemonSet", Name: d.Name, Controller: new(true)}}}}
 		p.Spec.HostNetwork, p.Status.Phase, p.Status.HostIP = true, corev1.PodRunning, "10.0.0.1"
-		sets, pods["net"] = append(sets, d), append(pods["net"], p)
+		refused := d
+		refused.Status.CurrentNumberScheduled = 0
+		sets, pods["net"] = append(sets, refused, d), append(pods["net"], p)
 	}
 	i := newInventory(lists{pods: pods, daemonSets: sets}, nil)
 	i.own[netip.MustParseAddr("10.0.0.1")] = true
