@@ -14,9 +14,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 )
 
-// agents has an agent of the network whose ports no Service has and no pod lists, then lets it listen: whether it is alive in the clear, which
-// everybody may know, and metrics, which is another matter.
-func (s *site) agents(t *testing.T) {
+// kubeProxy has an agent of the network run on a node, whose ports no Service has and no pod lists.
+func (s *site) kubeProxy(t *testing.T, node, host string) {
 	t.Helper()
 	s.place(t, `{apiVersion: apps/v1, kind: DaemonSet, metadata: {namespace: kube-system, name: kube-proxy}, spec: {
 		selector: {matchLabels: {k8s-app: kube-proxy}}, template: {metadata: {labels: {k8s-app: kube-proxy}}, spec: {
@@ -29,7 +28,7 @@ func (s *site) agents(t *testing.T) {
 	if err := s.Status().Update(t.Context(), d); err != nil {
 		t.Fatal(err)
 	}
-	s.pod(t, "kube-system/kube-proxy-1", "10.0.0.2", "{}", "nodeName: n1, hostNetwork: true, containers: [{name: kube-proxy, image: x}]")
+	s.pod(t, "kube-system/kube-proxy-1", host, "{}", "nodeName: "+node+", hostNetwork: true, containers: [{name: kube-proxy, image: x}]")
 	p := &corev1.Pod{}
 	if err := s.Get(t.Context(), client.ObjectKey{Namespace: metav1.NamespaceSystem, Name: "kube-proxy-1"}, p); err != nil {
 		t.Fatal(err)
@@ -38,10 +37,16 @@ func (s *site) agents(t *testing.T) {
 	if err := errors.Join(controllerutil.SetControllerReference(d, p, s.Scheme()), s.Update(t.Context(), p)); err != nil {
 		t.Fatal(err)
 	}
-	p.Status.Phase, p.Status.HostIP, p.Status.HostIPs = corev1.PodRunning, "10.0.0.2", []corev1.HostIP{{IP: "10.0.0.2"}}
+	p.Status.Phase, p.Status.HostIP, p.Status.HostIPs = corev1.PodRunning, host, []corev1.HostIP{{IP: host}}
 	if err := s.Status().Update(t.Context(), p); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// agents has the agent listen: whether it is alive in the clear, which everybody may know, and metrics, which is another matter.
+func (s *site) agents(t *testing.T) {
+	t.Helper()
+	s.kubeProxy(t, "n1", "10.0.0.2")
 	plain(t, "10.0.0.2:10256")
 	s.hour(t)
 	s.await(t, "ManagementTrafficEncrypted=True/TrafficEncrypted")

@@ -54,14 +54,20 @@ func (s *site) place(t *testing.T, manifest string) {
 	})
 }
 
-// inventory lists what of it counts here: supporting systems with what says that their mesh is strict, and who verifies nobody.
-func (s *site) inventory(t *testing.T) []string {
+// taken takes an inventory as an administrator.
+func (s *site) taken(t *testing.T) *snapshot.Management {
 	t.Helper()
 	reader, err := client.New(s.cluster.Config(), client.Options{Scheme: s.Scheme(), Mapper: facts.Mapper()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := facts.Take(t.Context(), reader, nil)
+	return facts.Take(t.Context(), reader, nil)
+}
+
+// inventory lists what of it counts here: supporting systems with what says that their mesh is strict, and who verifies nobody.
+func (s *site) inventory(t *testing.T) []string {
+	t.Helper()
+	m := s.taken(t)
 	var out []string
 	for _, g := range m.Gaps {
 		out = append(out, g.What+": "+g.Why)
