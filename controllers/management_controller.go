@@ -186,7 +186,7 @@ func (r *ManagementReconciler) ask(ctx context.Context) {
 			nodes = append(nodes, in.Address)
 		}
 	}
-	answered := len(r.asked.APIServer.Settings) > 0 && r.asked.APIServer.Anonymous != 0 && r.asked.APIServer.Nobodys != 0 && r.asked.APIServer.Told != 0 && r.asked.Tokens.Keys != nil
+	answered := len(r.asked.APIServer.Settings) > 0 && r.asked.APIServer.Anonymous != 0 && r.asked.APIServer.Nobodys != 0 && r.asked.APIServer.Told != 0 && !r.asked.AuthoritiesUnread && r.asked.Tokens.Keys != nil
 	for i := range r.asked.Kubelets {
 		k := &r.asked.Kubelets[i]
 		before = append(before, k.Address)
@@ -279,14 +279,15 @@ func transportOf(c *http.Client) http.RoundTripper {
 }
 
 // authoritiesOf returns a function that reads whom the API server's clients trust, which the kubelet renews in its file.
-func authoritiesOf(config *rest.Config) func() []snapshot.Certificate {
-	return func() []snapshot.Certificate {
+func authoritiesOf(config *rest.Config) func() ([]snapshot.Certificate, bool) {
+	return func() ([]snapshot.Certificate, bool) {
 		data := config.CAData
 		if config.CAFile != "" {
-			data, _ = os.ReadFile(config.CAFile) // without it nobody is asked with success
+			data, _ = os.ReadFile(config.CAFile) // nothing is no certificate, and said so
+		} else if len(data) == 0 {
+			return nil, true // the host's
 		}
-		out, _ := snapshot.CertificatesOf(data) // what of it is none, nobody trusts
-		return out
+		return snapshot.CertificatesOf(data)
 	}
 }
 

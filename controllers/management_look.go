@@ -51,7 +51,8 @@ func (r *ManagementReconciler) look(ctx context.Context, minimums []uint16) map[
 			kept[due[i]] = r.seen[due[i]].followed(sight, now)
 		}
 		m := *r.inventory
-		m.APIServer, m.Kubelets, m.Tokens, m.Authorities = r.asked.APIServer, r.asked.Kubelets, r.asked.Tokens, r.asked.Authorities
+		m.APIServer, m.Kubelets, m.Tokens = r.asked.APIServer, r.asked.Kubelets, r.asked.Tokens
+		m.Authorities, m.AuthoritiesUnread = r.asked.Authorities, r.asked.AuthoritiesUnread
 		m.Interfaces = slices.Clone(m.Interfaces)
 		for i := range m.Interfaces {
 			if in := &m.Interfaces[i]; !in.UDP {

@@ -19,8 +19,10 @@ type Management struct {
 	Kubelets []Kubelet
 	// APIServer is what is known of the API server's settings.
 	APIServer APIServer
-	// Authorities are the cluster's own, whom the operator trusts to speak for the API server; empty where nobody has asked.
-	Authorities []Certificate
+	// Authorities are the cluster's own, whom the operator trusts to speak for the API server; none where it trusts those of its host, or nobody
+	// has asked. AuthoritiesUnread says that a part of them could not be read.
+	Authorities       []Certificate
+	AuthoritiesUnread bool
 	// Tokens are the keys of service accounts' tokens; empty where nobody has asked.
 	Tokens Tokens
 	// Network is whether what pods send to other nodes is encrypted.

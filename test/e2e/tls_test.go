@@ -117,6 +117,7 @@ func TestKubelets(t *testing.T) {
 			"pass: it verifies kubelets.",
 			"warn: it talks to etcd in the clear, on its own host.",
 		)
+		awaitResults(t, b, "The cluster's own authority: ", "pass: kube-root-ca.crt holds ")
 		awaitResults(t, b, "service account key ", "pass: it is strong enough: ECDSA with 256 bits.", "skip: it has been seen since ")
 	})
 }

@@ -49,6 +49,11 @@ func TestPublished(t *testing.T) {
 // The cluster's own authority is judged as those of webhooks are.
 func TestTheClustersAuthority(t *testing.T) {
 	t.Parallel()
+	unread := sound()
+	unread.AuthoritiesUnread = true
+	if got, want := wrong(unread), "CertificatesFit error ManagementNotObservable: The cluster's own authority: a part of kube-root-ca.crt cannot be read, or is no certificate"; len(got) != 1 || got[0] != want {
+		t.Errorf("%q, want %s", got, want)
+	}
 	const subject = "The cluster's own authority: kube-root-ca.crt holds "
 	for want, change := range map[string]func(*snapshot.Certificate){
 		"pass: " + subject + "CN=ca, of 2021-01-08, RSA with 2048 bits, which is valid until 2026-07-31": func(*snapshot.Certificate) {},

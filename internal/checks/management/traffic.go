@@ -260,6 +260,9 @@ func certificatesFit(s Subject, v *verdicts) {
 			s.authority(v, c.Object, "its caBundle", &c.Bundle[b])
 		}
 	}
+	if s.AuthoritiesUnread {
+		v.unseen("The cluster's own authority", "a part of kube-root-ca.crt cannot be read, or is no certificate", "See kubectl get configmap kube-root-ca.crt -o yaml in the operator's namespace")
+	}
 	for n := range s.Authorities {
 		s.authority(v, "The cluster's own authority", "kube-root-ca.crt", &s.Authorities[n])
 	}

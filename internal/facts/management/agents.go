@@ -104,7 +104,11 @@ func (i *inventory) agents(ctx context.Context) {
 			i.leftOut(object, fmt.Sprintf("it lists more ports than the first %d that are looked at", maxAgentPorts))
 			a.ports = a.ports[:maxAgentPorts]
 		}
-		for _, host := range i.hostsOf(ctx, a) {
+		hosts := i.hostsOf(ctx, a)
+		if len(hosts) == 0 {
+			i.out.Gaps = append(i.out.Gaps, snapshot.Gap{What: object, Why: "none of its pods runs on a node's network, so its ports were not looked at", Remedy: "See why: kubectl get pods -A -o wide", Minor: true})
+		}
+		for _, host := range hosts {
 			for _, p := range a.ports {
 				i.add(snapshot.Interface{Address: netip.AddrPortFrom(host, p.port), Role: p.role, System: p.system, Object: object})
 			}

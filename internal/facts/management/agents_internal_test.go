@@ -110,6 +110,11 @@ func TestAgentsAreBounded(t *testing.T) {
 	i := newInventory(lists{pods: pods, daemonSets: sets}, nil)
 	i.own[netip.MustParseAddr("10.0.0.1")] = true
 	i.agents(t.Context())
+	without := newInventory(lists{daemonSets: sets[1:2]}, nil)
+	without.agents(t.Context())
+	if len(without.out.Gaps) != 2 || !without.out.Gaps[1].Minor || len(without.out.Interfaces) > 0 { // the first is of its ports
+		t.Errorf("an agent whose pods do not run: %+v, %+v", without.out.Interfaces, without.out.Gaps)
+	}
 	if got := len(i.out.Interfaces); got != maxAgents*maxAgentPorts {
 		t.Errorf("%d interfaces, want %d", got, maxAgents*maxAgentPorts)
 	}

@@ -42,8 +42,8 @@ type Asker struct {
 	Token func() string
 	// Roots are the cluster's authority. A kubelet that it did not sign gets no token.
 	Roots *x509.CertPool
-	// Authorities returns those of Roots that are the cluster's, as they are now.
-	Authorities func() []snapshot.Certificate
+	// Authorities returns those of Roots that are the cluster's, as they are now. whole is false if a part of them could not be read.
+	Authorities func() (list []snapshot.Certificate, whole bool)
 	// Permits says why an address must not be connected to.
 	Permits func(netip.AddrPort) error
 }
@@ -54,7 +54,8 @@ func (a *Asker) Ask(ctx context.Context, m *snapshot.Management) {
 	a.askAPIServer(ctx, m)
 	m.Tokens = a.askTokens(ctx)
 	if a.Authorities != nil {
-		m.Authorities = a.Authorities()
+		list, whole := a.Authorities()
+		m.Authorities, m.AuthoritiesUnread = list, !whole
 	}
 	var kubelets []snapshot.Kubelet
 	for i := range m.Interfaces {

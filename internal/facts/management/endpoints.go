@@ -102,7 +102,10 @@ func (i *inventory) namespaces() []string {
 		out = append(out, i.podMonitors[n].namespaces...)
 	}
 	slices.Sort(out)
-	return slices.Compact(out)
+	if out = slices.Compact(out); len(out) > maxNamespaces {
+		return []string{metav1.NamespaceAll}
+	}
+	return out
 }
 
 // pod notes where a pod is, whether a mesh has it, and who scrapes it.

@@ -34,6 +34,8 @@ const (
 	maxScraped    = 1024 // of which nothing but a ServiceMonitor says so
 	maxPerService = 4    // endpoints: they are one program with one configuration
 	maxPorts      = 32   // of a Service
+	maxNamed      = 256  // namespaces, or ports, that a ServiceMonitor or PodMonitor names
+	maxNamespaces = 200  // whose pods are listed one after the other: all pods of a large cluster are as many requests
 	// maxEndpoints is for all that is behind Services and PodMonitors, which whoever may write those in a namespace can fill: if none answers, a look
 	// takes ten minutes.
 	maxEndpoints = 10_000

@@ -165,6 +165,12 @@ func (i *inventory) monitored(ctx context.Context, kind schema.GroupVersionKind,
 		} else if len(namespaces) == 0 {
 			namespaces = []string{o.GetNamespace()}
 		}
+		if max(len(namespaces), len(spec.Endpoints), len(spec.PodMetricsEndpoints)) > maxNamed {
+			i.leftOut(object, fmt.Sprintf("it names more than %d namespaces or ports", maxNamed))
+			namespaces = namespaces[:min(len(namespaces), maxNamed)]
+			spec.Endpoints = spec.Endpoints[:min(len(spec.Endpoints), maxNamed)]
+			spec.PodMetricsEndpoints = spec.PodMetricsEndpoints[:min(len(spec.PodMetricsEndpoints), maxNamed)]
+		}
 		for _, e := range slices.Concat(spec.Endpoints, spec.PodMetricsEndpoints) {
 			if e.TLSConfig.InsecureSkipVerify {
 				i.out.Callees = append(i.out.Callees, snapshot.Callee{Object: object, Caller: "Prometheus", Unverified: true})
@@ -177,16 +183,18 @@ func (i *inventory) monitored(ctx context.Context, kind schema.GroupVersionKind,
 // scraped adds the ports of a Service that Prometheus scrapes. A port of its pods that the Service spells otherwise, or does not have, is a
 // gap: one for each ServiceMonitor. Cost: the number of ServiceMonitors.
 func (i *inventory) scraped(s *corev1.Service) {
+	taken := map[int32]bool{}
 	for n := range i.monitors {
 		m := &i.monitors[n]
 		if (m.namespaces != nil && !slices.Contains(m.namespaces, s.Namespace)) || !m.selector.Matches(labels.Set(s.Labels)) {
 			continue
 		}
 		for _, p := range s.Spec.Ports {
-			if p.Protocol == corev1.ProtocolUDP { // nobody scrapes one
+			if p.Protocol == corev1.ProtocolUDP || taken[p.Port] || len(taken) > maxPorts { // nobody scrapes UDP; endpointsOf tells of too many
 				continue
 			}
 			if m.all || slices.Contains(m.ports, p.Name) || slices.Contains(m.behind, p.TargetPort) {
+				taken[p.Port] = true
 				key := types.NamespacedName{Namespace: s.Namespace, Name: s.Name}
 				i.targets = append(i.targets, &target{service: key, port: p.Port, portName: new(p.Name), scraped: true, like: snapshot.Interface{
 					Role: snapshot.RoleSupporting, Object: "Service " + key.String(), System: "metrics of " + s.Name,

@@ -4,16 +4,20 @@
 package management
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
 )
@@ -120,8 +124,89 @@ func TestNamespacesWhosePodsMatter(t *testing.T) {
 	if got := i.namespaces(); !slices.Equal(got, []string{"a", "b", "c"}) {
 		t.Errorf("%q", got)
 	}
-	i.podMonitors = append(i.podMonitors, podMonitor{})
+	for n := range maxNamespaces {
+		i.podMonitors[0].namespaces = append(i.podMonitors[0].namespaces, fmt.Sprint("d", n))
+	}
+	if got := i.namespaces(); !slices.Equal(got, []string{""}) {
+		t.Errorf("%d, although all pods are as many requests", len(got))
+	}
+	i.podMonitors = append(i.podMonitors[:0], podMonitor{})
 	if got := i.namespaces(); !slices.Equal(got, []string{""}) {
 		t.Errorf("%q", got)
+	}
+}
+
+// monitors answers with ServiceMonitors and PodMonitors.
+type monitors struct {
+	client.Reader
+
+	of map[string][]map[string]any // specs by kind
+}
+
+func (m monitors) List(_ context.Context, list client.ObjectList, _ ...client.ListOption) error {
+	u, _ := list.(*unstructured.UnstructuredList)
+	for n, spec := range m.of[strings.TrimSuffix(u.GetKind(), "List")] {
+		o := unstructured.Unstructured{Object: map[string]any{"spec": spec}}
+		o.SetNamespace("ns")
+		o.SetName(fmt.Sprintf("m%04d", n))
+		u.Items = append(u.Items, o)
+	}
+	return nil
+}
+
+// Whoever may write monitors names no more with them than there is time for, and has no port looked at twice.
+func TestMonitorsAreBounded(t *testing.T) {
+	t.Parallel()
+	many := func(n int, of func(int) any) (out []any) {
+		for k := range n {
+			out = append(out, of(k))
+		}
+		return out
+	}
+	port := func(k int) any { return map[string]any{"port": fmt.Sprint("p", k)} }
+	name := func(k int) any { return fmt.Sprint("n", k) }
+	few := map[string]any{"endpoints": many(1, port)}
+	for what, tc := range map[string]struct {
+		of   monitors
+		gaps []string
+	}{
+		"few":             {monitors{of: map[string][]map[string]any{"ServiceMonitor": {few, few}}}, nil},
+		"many ports":      {monitors{of: map[string][]map[string]any{"ServiceMonitor": {{"endpoints": many(maxNamed+1, port)}}}}, []string{"ServiceMonitor ns/m0000"}},
+		"many pods'":      {monitors{of: map[string][]map[string]any{"PodMonitor": {{"podMetricsEndpoints": many(maxNamed+1, port)}}}}, []string{"PodMonitor ns/m0000"}},
+		"many namespaces": {monitors{of: map[string][]map[string]any{"PodMonitor": {{"namespaceSelector": map[string]any{"matchNames": many(maxNamed+1, name)}}}}}, []string{"PodMonitor ns/m0000"}},
+		"many":            {monitors{of: map[string][]map[string]any{"PodMonitor": slices.Repeat([]map[string]any{few}, maxScraped+1)}}, []string{"The PodMonitors from PodMonitor ns/m1024 on"}},
+	} {
+		i := newInventory(tc.of, nil)
+		i.monitoring(t.Context())
+		var gaps []string
+		for _, g := range i.out.Gaps {
+			gaps = append(gaps, g.What)
+		}
+		if !slices.Equal(gaps, tc.gaps) || len(i.podMonitors) > maxScraped {
+			t.Errorf("%s: gaps %q, want %q", what, gaps, tc.gaps)
+		}
+		for n := range i.monitors {
+			if len(i.monitors[n].ports) > maxNamed {
+				t.Errorf("%s: %d ports", what, len(i.monitors[n].ports))
+			}
+		}
+		for n := range i.podMonitors {
+			if m := &i.podMonitors[n]; len(m.ports) > maxNamed || len(m.namespaces) > maxNamed {
+				t.Errorf("%s: %d ports, %d namespaces", what, len(m.ports), len(m.namespaces))
+			}
+		}
+	}
+	i := newInventory(nil, nil)
+	i.monitors = slices.Repeat([]monitor{{selector: labels.Everything(), all: true}}, 3)
+	s := &corev1.Service{}
+	for n := range 1000 {
+		s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{Port: int32(n + 1)})
+	}
+	if i.scraped(s); len(i.targets) != maxPorts+1 {
+		t.Errorf("a Service of 1,000 ports has %d looked at", len(i.targets))
+	}
+	i.targets, s.Spec.Ports = nil, s.Spec.Ports[:3]
+	if i.scraped(s); len(i.targets) != 3 {
+		t.Errorf("three ports that three monitors select are %d", len(i.targets))
 	}
 }

@@ -4,12 +4,14 @@
 package management
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/pcinetwork/pci-network-baseline/internal/snapshot"
@@ -82,5 +84,46 @@ func TestViewOf(t *testing.T) {
 				t.Errorf("view (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// The last look of each node counts, of so many nodes; that nobody has ended, and that pods cannot be listed, is said.
+func TestViews(t *testing.T) {
+	t.Parallel()
+	pod := func(node string, minute int, ended bool) corev1.Pod {
+		p := corev1.Pod{Spec: corev1.PodSpec{NodeName: node, HostNetwork: true}, Status: corev1.PodStatus{HostIP: "10.0.0.9"}}
+		state := corev1.ContainerState{}
+		if ended {
+			state.Terminated = &corev1.ContainerStateTerminated{FinishedAt: metav1.NewTime(time.Date(2026, 7, 1, 12, minute, 0, 0, time.UTC)), Message: `{"answers":{}}`}
+		}
+		p.Status.ContainerStatuses = []corev1.ContainerStatus{{State: state}}
+		return p
+	}
+	var crowd []corev1.Pod
+	for n := range maxViews + 1 {
+		crowd = append(crowd, pod(fmt.Sprintf("n%03d", n), 0, true))
+	}
+	for name, tc := range map[string]struct {
+		pods  []corev1.Pod
+		err   error
+		views int
+		last  int // minute of the first view
+		gap   string
+	}{
+		"nobody looks":         {},
+		"the last one counts":  {pods: []corev1.Pod{pod("n1", 5, true), pod("n1", 7, true), pod("n1", 6, true), pod("n2", 1, true), pod("n3", 0, false)}, views: 2, last: 7},
+		"nobody has ended yet": {pods: []corev1.Pod{pod("n1", 0, false)}, gap: "What nodes reach"},
+		"too many":             {pods: crowd, views: maxViews, gap: "The nodes from n064 on that look"},
+		"no right":             {err: apierrors.NewForbidden(corev1.Resource("pods"), "", nil), gap: "The list of pods in " + VantageNamespace},
+	} {
+		m := &snapshot.Management{}
+		Views(t.Context(), lists{pods: map[string][]corev1.Pod{VantageNamespace: tc.pods}, err: tc.err}, m)
+		gap := ""
+		for _, g := range m.Gaps {
+			gap += g.What
+		}
+		if len(m.Views) != tc.views || gap != tc.gap || (tc.views > 0 && m.Views[0].At.Minute() != tc.last) {
+			t.Errorf("%s: %d views, %+v; gaps %q, want %q", name, len(m.Views), m.Views, gap, tc.gap)
+		}
 	}
 }
